@@ -1,0 +1,153 @@
+"""Writing and reading the files between stages: whole or absent, byte-deterministic, versioned.
+
+Every artifact is written to a name of its own process in the same folder, fsynced and renamed, so a killed job
+never leaves half a file under the final name. Tables (Parquet) and tensors (safetensors) carry their kind, their
+schema version and the digest of the settings that made them; another kind or version is refused by name.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import safe_open
+from safetensors.numpy import save as save_safetensors
+
+from ptacl.errors import ArtifactError
+
+KIND, VERSION, SETTINGS = "ptacl.artifact", "ptacl.version", "ptacl.settings"
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is fsynced and renamed, on failure removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """16 hex digits over the settings as sorted JSON: the same whatever the order of the keys."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def tensor_digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """16 hex digits over names, dtypes, shapes and bytes of the tensors."""
+    h = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        h.update(f"{name}:{array.dtype.str}:{array.shape}".encode())
+        h.update(memoryview(array).cast("B") if array.size else b"")
+    return h.hexdigest()[:16]
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Writes `data` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes sorted, indented JSON atomically."""
+    write_bytes(path, (json.dumps(value, sort_keys=True, indent=2) + "\n").encode())
+
+
+def write_table(
+    path: str | os.PathLike,
+    table: pa.Table,
+    *,
+    kind: str,
+    version: int,
+    settings: Mapping[str, Any],
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a Parquet table with its kind, schema version and settings digest in the schema metadata.
+
+    `extra` adds further metadata entries (such as the digest of a shard's tensors). The caller sorts the rows.
+    """
+    metadata = {KIND: kind, VERSION: str(version), SETTINGS: settings_digest(settings), **(extra or {})}
+    table = table.replace_schema_metadata(dict(sorted(metadata.items())))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(
+    path: str | os.PathLike, *, kind: str, version: int, columns: list[str] | None = None
+) -> pa.Table:
+    """Reads a table written by `write_table`; metadata stays in `table.schema.metadata` (bytes keys).
+
+    Raises ArtifactError when the file is missing, unreadable, or of another kind or version.
+    """
+    try:
+        table = pq.read_table(path, columns=columns, partitioning=None)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: not there; run the stage that writes it") from None
+    except (pa.ArrowInvalid, OSError) as e:
+        raise ArtifactError(f"{path}: not a readable Parquet file ({e})") from None
+    _check(path, table_metadata(table), kind, version)
+    return table
+
+
+def table_metadata(table: pa.Table) -> dict[str, str]:
+    """The schema metadata of a table as text, without Arrow's own entries."""
+    return {
+        k.decode(): v.decode()
+        for k, v in (table.schema.metadata or {}).items()
+        if not k.startswith((b"ARROW:", b"pandas"))
+    }
+
+
+def write_tensors(
+    path: str | os.PathLike,
+    tensors: Mapping[str, np.ndarray],
+    *,
+    kind: str,
+    version: int,
+    settings: Mapping[str, Any],
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Writes named arrays as safetensors, with kind, version and settings digest in the header."""
+    metadata = {KIND: kind, VERSION: str(version), SETTINGS: settings_digest(settings), **(extra or {})}
+    # One metadata entry: safetensors keeps several in a hash map, whose order differs from process to process.
+    header = {"ptacl": json.dumps(metadata, sort_keys=True)}
+    write_bytes(path, save_safetensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=header))
+
+
+def read_tensors(path: str | os.PathLike, *, kind: str, version: int) -> dict[str, np.ndarray]:
+    """Reads every array of a file written by `write_tensors`.
+
+    Raises ArtifactError when the file is missing, unreadable, or of another kind or version.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as f:
+            _check(path, json.loads((f.metadata() or {}).get("ptacl", "{}")), kind, version)
+            return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: not there; run the stage that writes it") from None
+    except ArtifactError:
+        raise
+    except Exception as e:  # safetensors raises its own type for every malformed header
+        raise ArtifactError(f"{path}: not a readable safetensors file ({e})") from None
+
+
+def _check(path: str | os.PathLike, metadata: Mapping[str, str], kind: str, version: int) -> None:
+    found = metadata.get(KIND), metadata.get(VERSION)
+    if found != (kind, str(version)):
+        raise ArtifactError(
+            f"{path}: expected a {kind} of schema version {version}, found {found[0] or 'no PTACL artifact'}"
+            f" of version {found[1]}; delete it and run its stage again"
+        )
