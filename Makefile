@@ -1,0 +1,36 @@
+# Two commands do all set-up: `make demo` and `make test`. Both make .venv from the pinned lock first.
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: setup demo test lint lock
+
+setup: .venv/.complete
+
+.venv/.complete: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: setup  ## the synthetic cohort, from raw files to results/report/index.html
+	$(BIN)/python workflow_scripts/once.py --cores $(CORES)
+	@echo "The report is results/report/index.html"
+
+test: setup  ## everything, the workflow included
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+	$(BIN)/python envs/generate.py --check
+
+lock:  ## the newest versions that pyproject.toml allows, without hashes (their digits look like participant ids)
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" setuptools -e ".[workflow,preprocess,train,report,test]"
+	.venv-lock/bin/python -m pip freeze --all --exclude ptacl --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .venv-lock

@@ -1,0 +1,125 @@
+"""Checking a study's configuration: one line that names the key, the value and what is allowed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator, validators
+from jsonschema.exceptions import ValidationError
+
+from ptacl.errors import ConfigError
+
+
+def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the config with the schema's defaults filled in and `{results}` resolved in every path.
+
+    Raises ConfigError with one line for the first thing wrong, such as
+    `methods[0]: 'maee' is not one of random, mae, global, ptacl, cmr`.
+    """
+    filled = _resolve(dict(config), str(config.get("results", "results")))
+    error = next(iter(sorted(_Validator(schema).iter_errors(filled), key=lambda e: list(map(str, e.path)))), None)
+    if error is not None:
+        raise ConfigError(_one_line(error))
+    _check_methods(filled)
+    _check_sizes(filled)
+    return filled
+
+
+def needed_models(config: Mapping[str, Any]) -> list[str]:
+    """The methods with a model to train: those asked for, and the warm starts they need; sorted."""
+    definitions = config["pretrain"]["methods"]
+    wanted = {m for m in config["methods"] if "embedding_of" not in definitions[m]}
+    wanted |= {start for m in wanted if (start := warm_start(config, m))}
+    return sorted(wanted)
+
+
+def warm_start(config: Mapping[str, Any], method: str) -> str | None:
+    """The method whose ECG encoder `method` starts from, or None."""
+    start = config["pretrain"]["methods"][method].get("warm_start", {}).get("ecg", "none")
+    return None if start == "none" else start
+
+
+def _resolve(value: Any, results: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{results}", results)
+    if isinstance(value, Mapping):
+        return {k: _resolve(v, results) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_resolve(v, results) for v in value]
+    return value
+
+
+def _key(path: Any) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _one_line(error: ValidationError) -> str:
+    key, value = _key(error.absolute_path), error.instance
+    rule, allowed = error.validator, error.validator_value
+    if rule == "additionalProperties":
+        unknown = sorted(set(value) - set(error.schema.get("properties", {})))[0]
+        path = _key([*error.absolute_path, unknown])
+        return f"{path}: no such key; allowed here are {', '.join(error.schema.get('properties', {}))}"
+    if rule == "required":
+        missing = next(name for name in allowed if name not in value)
+        return f"{_key([*error.absolute_path, missing])}: missing"
+    if rule == "enum":
+        return f"{key}: {value!r} is not one of {', '.join(map(str, allowed))}"
+    if rule == "type":
+        return f"{key}: {value!r} is not {' or '.join([allowed] if isinstance(allowed, str) else allowed)}"
+    limits = {
+        "minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below",
+        "minItems": "a list of at least", "minLength": "of a length of at least", "pattern": "of the form",
+    }
+    if rule in limits:
+        return f"{key}: {value!r} is not {limits[rule]} {allowed}"
+    if rule == "uniqueItems":
+        return f"{key}: {value!r} names something twice"
+    return f"{key}: {' '.join(error.message.split())}"
+
+
+def _check_methods(config: Mapping[str, Any]) -> None:
+    definitions, methods = config["pretrain"]["methods"], config["methods"]
+    for i, method in enumerate(methods):
+        if method not in definitions:
+            raise ConfigError(f"methods[{i}]: {method!r} is not one of {', '.join(definitions)}")
+        source = definitions[method].get("embedding_of")
+        if source is not None and source not in methods:
+            raise ConfigError(f"methods[{i}]: {method!r} reads the embeddings of {source!r}, which is not in methods")
+    for name, definition in definitions.items():
+        start = definition.get("warm_start", {}).get("ecg", "none")
+        if start != "none" and definitions.get(start, {}).get("objective") != "mae":
+            known = [n for n, d in definitions.items() if d["objective"] == "mae"]
+            raise ConfigError(
+                f"pretrain.methods.{name}.warm_start.ecg: {start!r} is not one of none, {', '.join(known)}"
+            )
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    slots, bins = config["cmr"]["frames"] // 2, config["pretrain"]["contrastive"]["bins"]
+    if config["cmr"]["frames"] % 2:
+        raise ConfigError(f"cmr.frames: {config['cmr']['frames']} is not even; a temporal slot spans two frames")
+    if slots < bins:
+        raise ConfigError(
+            f"pretrain.contrastive.bins: {bins} is not at most {slots}, the temporal slots of"
+            f" {config['cmr']['frames']} frames (with fewer slots than bins the local loss has nothing to compare)"
+        )
+
+
+def _with_defaults(validator_class: Any) -> Any:
+    """A validator that also fills in the `default` of absent properties (jsonschema's documented recipe)."""
+    check_properties = validator_class.VALIDATORS["properties"]
+
+    def set_defaults(validator: Any, properties: Any, instance: Any, schema: Any) -> Any:
+        if isinstance(instance, dict):
+            for name, subschema in properties.items():
+                if "default" in subschema:
+                    instance.setdefault(name, subschema["default"])
+        yield from check_properties(validator, properties, instance, schema)
+
+    return validators.extend(validator_class, {"properties": set_defaults})
+
+
+_Validator = _with_defaults(Draft202012Validator)

@@ -1,0 +1,79 @@
+"""What a stage's results depend on: its settings and its own code, and nothing else.
+
+The workflow compares both with those of the last run to decide what runs again.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+_COMMON = ["ptacl/__init__.py", "ptacl/artifacts.py", "ptacl/errors.py"]
+_MODEL = ["ptacl/model", "ptacl/store", "ptacl/training"]
+_EVALUATION = ["ptacl/evaluation", "ptacl/cohort", "ptacl/store", "ptacl/model", "ptacl/training"]
+
+# Files and folders whose bytes a stage's digest covers, besides the script that starts it.
+STAGE_SOURCES: dict[str, list[str]] = {
+    "synthetic": ["ptacl/synthetic"],
+    "cohort": ["ptacl/cohort"],
+    "ecg": ["ptacl/ecg"],
+    "cmr": ["ptacl/cmr"],
+    "pairs": ["ptacl/store/__init__.py", "ptacl/store/pairs.py", "ptacl/store/schema.py"],
+    "pretrain": _MODEL,
+    "embed": [*_MODEL, "ptacl/evaluation/__init__.py", "ptacl/evaluation/embed.py"],
+    "evaluate": _EVALUATION,
+    "report": ["ptacl/report", *_EVALUATION],
+}
+
+
+def stage_code(stage: str) -> str:
+    """16 hex digits over the source a stage runs: the modules it may import, and its script."""
+    h = hashlib.sha256()
+    scripts = sorted(p.relative_to(REPOSITORY) for p in (REPOSITORY / "workflow_scripts").glob(f"{stage}*.py"))
+    for name in [*_COMMON, *STAGE_SOURCES[stage], *scripts]:
+        path = REPOSITORY / name
+        files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+        for file in files if path.is_dir() else [path]:
+            h.update(str(file.relative_to(REPOSITORY)).encode() + b"\0" + file.read_bytes())
+    return h.hexdigest()[:16]
+
+
+def stage_settings(config: Mapping[str, Any], stage: str, method: str | None = None) -> dict[str, Any]:
+    """The part of the config that decides a stage's results, keys sorted at every level.
+
+    Left out on purpose: lists of methods and seeds, threads, device, and paths of outputs.
+    """
+    source, ecg, cmr, pretrain = (config["cohort"]["source"], config["ecg"], config["cmr"], config["pretrain"])
+    if stage in ("synthetic", "cohort", "evaluate"):
+        settings = dict(config[stage])
+    elif stage == "ecg":
+        settings = {k: v for k, v in ecg.items() if k != "scale"} | {"source": source}
+    elif stage == "cmr":
+        settings = dict(cmr) | {"source": source}
+    elif stage == "pairs":
+        settings = {"shards": config["cohort"]["shards"]}
+    elif stage in ("pretrain", "embed"):
+        definition = pretrain["methods"][method]
+        settings = {
+            "encoder": pretrain["encoder"],
+            "method": definition,
+            "scale": ecg["scale"],
+            "cmr": {k: cmr[k] for k in ("slices", "frames", "size")},
+            "phase": {k: pretrain["contrastive"][k] for k in ("bins", "kappa")},
+        }
+        if stage == "pretrain" and definition["objective"] != "none":
+            settings[definition["objective"]] = pretrain[definition["objective"]]
+    elif stage == "report":
+        settings = dict(config)
+    else:
+        raise ValueError(f"no stage is called {stage!r}")
+    return _sorted(settings)
+
+
+def _sorted(value: Any) -> Any:
+    """The same value with the keys of every dictionary in order: Snakemake compares the text of params."""
+    if isinstance(value, Mapping):
+        return {k: _sorted(value[k]) for k in sorted(value)}
+    return [_sorted(v) for v in value] if isinstance(value, list) else value

@@ -1,0 +1,29 @@
+"""Stage cohort: who is there, with which files and phenotypes, in which split and shard."""
+
+
+checkpoint cohort:
+    message:
+        "Taking stock of the cohort: files, phenotypes, splits, one manifest per shard"
+    input:
+        generated_cohort(),
+    output:
+        subjects=result("cohort/subjects.parquet"),
+        excluded=result("cohort/excluded.parquet"),
+        counts=result("cohort/excluded_counts.json"),
+        manifests=expand(result("cohort/{shard}.parquet"), shard=SHARDS),
+    params:
+        settings=settings("cohort"),
+        code=stage_code("cohort"),
+        listing=raw_listing,
+    log:
+        log_of("cohort"),
+    benchmark:
+        benchmark_of("cohort")
+    conda:
+        "../envs/preprocess.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../workflow_scripts/cohort.py"

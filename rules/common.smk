@@ -1,0 +1,81 @@
+"""What every rule uses: the checked config, names of files, params of a stage."""
+
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+# The library of this checkout, also where no ptacl is installed.
+sys.path.insert(0, workflow.basedir)
+
+from ptacl.cohort.listing import listing_digest
+from ptacl.config import check_config, needed_models, warm_start
+from ptacl.errors import PtaclError
+from ptacl.stages import stage_code, stage_settings
+
+try:
+    with open(Path(workflow.basedir) / "rules" / "schemas" / "config.schema.yaml") as schema:
+        config.update(check_config(config, yaml.safe_load(schema)))
+except PtaclError as e:
+    raise WorkflowError(f"config: {e}") from None
+
+RESULTS = config["results"]
+SHARDS = [f"{i:04d}" for i in range(config["cohort"]["shards"])]
+METHODS = config["methods"]
+SEEDS = config["seeds"]
+MODELS = needed_models(config)
+EMBEDDED = [m for m in METHODS if m in MODELS]
+
+
+wildcard_constraints:
+    shard=r"\d{4}",
+    method="[a-z][a-z0-9_]*",
+    seed=r"\d+",
+
+
+def result(path):
+    """A path below the results folder; wildcards stay as they are."""
+    return f"{RESULTS}/{path}"
+
+
+def log_of(path):
+    return f"{RESULTS}/logs/{path}.log"
+
+
+def benchmark_of(path):
+    return f"{RESULTS}/benchmarks/{path}.tsv"
+
+
+def settings(stage):
+    """The params of a stage without methods."""
+    return stage_settings(config, stage)
+
+
+def method_settings(stage):
+    """The params of a stage with a `method` wildcard."""
+    return lambda wildcards: stage_settings(config, stage, wildcards.method)
+
+
+def generated_cohort():
+    """The file that says the synthetic cohort is complete, where the study generates one."""
+    return [result("synthetic/phenotypes.csv")] if config["synthetic"] else []
+
+
+def raw_listing(wildcards):
+    """A digest of the raw files' names, sizes and times, so that a new or replaced file is noticed.
+
+    A generated cohort follows from its settings, and isn't there yet when the workflow is planned.
+    """
+    return "generated" if config["synthetic"] else listing_digest(settings("cohort"))
+
+
+def warm_start_of(wildcards):
+    """The model a method starts from, as a list for `input`."""
+    start = warm_start(config, wildcards.method)
+    return [result(f"models/{start}/seed{wildcards.seed}/model.safetensors")] if start else []
+
+
+def embedding_source(method):
+    """The method whose embeddings `method` reads: its own, or those it names in `embedding_of`."""
+    return config["pretrain"]["methods"][method].get("embedding_of", method)

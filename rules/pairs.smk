@@ -1,0 +1,31 @@
+"""Stage pairs: who has a usable ECG and a usable cine of the same visit, and why everyone else has not."""
+
+
+checkpoint pairs:
+    message:
+        "Pairing ECG and CMR by subject and visit"
+    input:
+        subjects=result("cohort/subjects.parquet"),
+        excluded=result("cohort/excluded.parquet"),
+        counts=result("cohort/excluded_counts.json"),
+        ecg=expand(result("ecg/{shard}.parquet"), shard=SHARDS),
+        cmr=expand(result("cmr/{shard}.parquet"), shard=SHARDS),
+    output:
+        pairs=result("pairs/pairs.parquet"),
+        excluded=result("pairs/excluded.parquet"),
+        flow=result("pairs/flow.json"),
+    params:
+        settings=settings("pairs"),
+        code=stage_code("pairs"),
+    log:
+        log_of("pairs"),
+    benchmark:
+        benchmark_of("pairs")
+    conda:
+        "../envs/preprocess.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    script:
+        "../workflow_scripts/pairs.py"

@@ -1,0 +1,38 @@
+"""Stage pretrain: one model per method and seed."""
+
+
+rule pretrain_method:
+    message:
+        "Training {wildcards.method}, seed {wildcards.seed}"
+    input:
+        # The pairs table carries a digest of the tensors, so these need not be compared again.
+        pairs=result("pairs/pairs.parquet"),
+        ecg=ancient(expand(result("ecg/{shard}.safetensors"), shard=SHARDS)),
+        cmr=ancient(expand(result("cmr/{shard}.safetensors"), shard=SHARDS)),
+        warm_start=warm_start_of,
+    output:
+        model=result("models/{method}/seed{seed}/model.safetensors"),
+        config=result("models/{method}/seed{seed}/config.yaml"),
+        history=result("models/{method}/seed{seed}/history.parquet"),
+    params:
+        settings=method_settings("pretrain"),
+        code=stage_code("pretrain"),
+    log:
+        log_of("pretrain/{method}/seed{seed}"),
+    benchmark:
+        benchmark_of("pretrain/{method}/seed{seed}")
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=720,
+    script:
+        "../workflow_scripts/pretrain.py"
+
+
+rule pretrain:
+    message:
+        "All models are trained"
+    input:
+        expand(result("models/{method}/seed{seed}/model.safetensors"), method=MODELS, seed=SEEDS),

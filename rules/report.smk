@@ -1,0 +1,33 @@
+"""Stage report: the comparison, in one page that opens offline."""
+
+
+rule report:
+    message:
+        "Writing the report"
+    input:
+        subjects=result("cohort/subjects.parquet"),
+        pairs=rules.pairs.output,
+        ecg=expand(result("ecg/{shard}.parquet"), shard=SHARDS),
+        cmr=expand(result("cmr/{shard}.parquet"), shard=SHARDS),
+        history=expand(result("models/{method}/seed{seed}/history.parquet"), method=EMBEDDED, seed=SEEDS),
+        embeddings=expand(result("embeddings/{method}/seed{seed}.parquet"), method=EMBEDDED, seed=SEEDS),
+        scores=rules.evaluate.input,
+    output:
+        page=report(result("report/index.html"), category="Report"),
+        regression=result("tables/regression_probe.csv"),
+        retrieval=result("tables/retrieval.csv"),
+    params:
+        settings=settings("report"),
+        code=stage_code("report"),
+    log:
+        log_of("report"),
+    benchmark:
+        benchmark_of("report")
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    script:
+        "../workflow_scripts/report.py"

@@ -1,0 +1,12 @@
+"""Writes the report and the tables."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ptacl.logs import stage_log
+from ptacl.report.stage import build_report
+
+with stage_log(snakemake.log[0]):
+    build_report(Path(snakemake.params.settings["results"]), snakemake.params.settings)
