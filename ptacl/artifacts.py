@@ -51,7 +51,7 @@ def tensor_digest(tensors: Mapping[str, np.ndarray]) -> str:
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         h.update(f"{name}:{array.dtype.str}:{array.shape}".encode())
-        h.update(memoryview(array).cast("B") if array.size else b"")
+        h.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
     return h.hexdigest()[:16]
 
 
@@ -85,9 +85,7 @@ def write_table(
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(
-    path: str | os.PathLike, *, kind: str, version: int, columns: list[str] | None = None
-) -> pa.Table:
+def read_table(path: str | os.PathLike, *, kind: str, version: int, columns: list[str] | None = None) -> pa.Table:
     """Reads a table written by `write_table`; metadata stays in `table.schema.metadata` (bytes keys).
 
     Raises ArtifactError when the file is missing, unreadable, or of another kind or version.

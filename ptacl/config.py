@@ -70,8 +70,13 @@ def _one_line(error: ValidationError) -> str:
     if rule == "type":
         return f"{key}: {value!r} is not {' or '.join([allowed] if isinstance(allowed, str) else allowed)}"
     limits = {
-        "minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below",
-        "minItems": "a list of at least", "minLength": "of a length of at least", "pattern": "of the form",
+        "minimum": "at least",
+        "maximum": "at most",
+        "exclusiveMinimum": "above",
+        "exclusiveMaximum": "below",
+        "minItems": "a list of at least",
+        "minLength": "of a length of at least",
+        "pattern": "of the form",
     }
     if rule in limits:
         return f"{key}: {value!r} is not {limits[rule]} {allowed}"

@@ -1,7 +1,6 @@
 """A stage's log: all that a job prints goes to one file, and nothing that looks like a participant id gets in."""
 
 import contextlib
-import io
 import logging
 import re
 import sys
@@ -20,7 +19,7 @@ def mask_ids(text: str) -> str:
     return _ID.sub("<id>", text)
 
 
-class _MaskedFile(io.TextIOBase):
+class _MaskedFile:
     """Writes whole lines to a file, masked: an id split over two writes is still seen."""
 
     def __init__(self, path: Path) -> None:
@@ -39,10 +38,11 @@ class _MaskedFile(io.TextIOBase):
         self._file.flush()
 
     def close(self) -> None:
-        if not self._file.closed:
-            self.write("\n")
-            self._file.close()
-        super().close()
+        self.write("\n")
+        self._file.close()
+
+    def isatty(self) -> bool:
+        return False
 
 
 @contextlib.contextmanager
@@ -54,17 +54,15 @@ def stage_log(path: str | Path) -> Iterator[None]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     log = _MaskedFile(path)
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):  # type: ignore[type-var]
         logging.basicConfig(stream=log, level=logging.INFO, format="%(levelname)s %(message)s", force=True)
-        logging.captureWarnings(True)
         try:
             yield
         except PtaclError as e:
             log.write(f"ERROR {e}\n")
-            log.close()
             sys.exit(1)
         except Exception:
             log.write(traceback.format_exc())
-            log.close()
             sys.exit(1)
-    log.close()
+        finally:
+            log.close()

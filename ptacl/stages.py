@@ -31,7 +31,7 @@ STAGE_SOURCES: dict[str, list[str]] = {
 def stage_code(stage: str) -> str:
     """16 hex digits over the source a stage runs: the modules it may import, and its script."""
     h = hashlib.sha256()
-    scripts = sorted(p.relative_to(REPOSITORY) for p in (REPOSITORY / "workflow_scripts").glob(f"{stage}*.py"))
+    scripts = sorted(str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "workflow_scripts").glob(f"{stage}*.py"))
     for name in [*_COMMON, *STAGE_SOURCES[stage], *scripts]:
         path = REPOSITORY / name
         files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)

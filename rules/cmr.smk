@@ -2,16 +2,11 @@
 
 
 rule cmr_shard:
-    message:
-        "Reading and cutting the cines of shard {wildcards.shard}"
     input:
         manifest=result("cohort/{shard}.parquet"),
     output:
         tensors=result("cmr/{shard}.safetensors"),
         table=result("cmr/{shard}.parquet"),
-    params:
-        settings=settings("cmr"),
-        code=stage_code("cmr"),
     log:
         log_of("cmr/{shard}"),
     benchmark:
@@ -22,12 +17,17 @@ rule cmr_shard:
     resources:
         mem_mb=3000,
         runtime=60,
+    params:
+        settings=settings("cmr"),
+        code=stage_code("cmr"),
+    message:
+        "Reading and cutting the cines of shard {wildcards.shard}"
     script:
         "../workflow_scripts/cmr.py"
 
 
 rule cmr:
-    message:
-        "All CMR shards are there"
     input:
         expand(result("cmr/{shard}.parquet"), shard=SHARDS),
+    message:
+        "All CMR shards are there"

@@ -2,8 +2,6 @@
 
 
 checkpoint cohort:
-    message:
-        "Taking stock of the cohort: files, phenotypes, splits, one manifest per shard"
     input:
         generated_cohort(),
     output:
@@ -11,10 +9,6 @@ checkpoint cohort:
         excluded=result("cohort/excluded.parquet"),
         counts=result("cohort/excluded_counts.json"),
         manifests=expand(result("cohort/{shard}.parquet"), shard=SHARDS),
-    params:
-        settings=settings("cohort"),
-        code=stage_code("cohort"),
-        listing=raw_listing,
     log:
         log_of("cohort"),
     benchmark:
@@ -25,5 +19,11 @@ checkpoint cohort:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        settings=settings("cohort"),
+        code=stage_code("cohort"),
+        listing=raw_listing,
+    message:
+        "Taking stock of the cohort: files, phenotypes, splits, one manifest per shard"
     script:
         "../workflow_scripts/cohort.py"

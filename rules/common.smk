@@ -15,7 +15,9 @@ from ptacl.errors import PtaclError
 from ptacl.stages import stage_code, stage_settings
 
 try:
-    with open(Path(workflow.basedir) / "rules" / "schemas" / "config.schema.yaml") as schema:
+    with open(
+        Path(workflow.basedir) / "rules" / "schemas" / "config.schema.yaml"
+    ) as schema:
         config.update(check_config(config, yaml.safe_load(schema)))
 except PtaclError as e:
     raise WorkflowError(f"config: {e}") from None
@@ -73,7 +75,11 @@ def raw_listing(wildcards):
 def warm_start_of(wildcards):
     """The model a method starts from, as a list for `input`."""
     start = warm_start(config, wildcards.method)
-    return [result(f"models/{start}/seed{wildcards.seed}/model.safetensors")] if start else []
+    return (
+        [result(f"models/{start}/seed{wildcards.seed}/model.safetensors")]
+        if start
+        else []
+    )
 
 
 def embedding_source(method):

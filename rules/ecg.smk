@@ -2,16 +2,11 @@
 
 
 rule ecg_shard:
-    message:
-        "Reading and cleaning the ECGs of shard {wildcards.shard}"
     input:
         manifest=result("cohort/{shard}.parquet"),
     output:
         tensors=result("ecg/{shard}.safetensors"),
         table=result("ecg/{shard}.parquet"),
-    params:
-        settings=settings("ecg"),
-        code=stage_code("ecg"),
     log:
         log_of("ecg/{shard}"),
     benchmark:
@@ -22,12 +17,17 @@ rule ecg_shard:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        settings=settings("ecg"),
+        code=stage_code("ecg"),
+    message:
+        "Reading and cleaning the ECGs of shard {wildcards.shard}"
     script:
         "../workflow_scripts/ecg.py"
 
 
 rule ecg:
-    message:
-        "All ECG shards are there"
     input:
         expand(result("ecg/{shard}.parquet"), shard=SHARDS),
+    message:
+        "All ECG shards are there"

@@ -2,8 +2,6 @@
 
 
 rule embed_method:
-    message:
-        "Embedding every pair with {wildcards.method}, seed {wildcards.seed}"
     input:
         pairs=result("pairs/pairs.parquet"),
         ecg=ancient(expand(result("ecg/{shard}.safetensors"), shard=SHARDS)),
@@ -12,9 +10,6 @@ rule embed_method:
         config=result("models/{method}/seed{seed}/config.yaml"),
     output:
         result("embeddings/{method}/seed{seed}.parquet"),
-    params:
-        settings=method_settings("embed"),
-        code=stage_code("embed"),
     log:
         log_of("embed/{method}/seed{seed}"),
     benchmark:
@@ -25,12 +20,21 @@ rule embed_method:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        settings=method_settings("embed"),
+        code=stage_code("embed"),
+    message:
+        "Embedding every pair with {wildcards.method}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/embed.py"
 
 
 rule embed:
+    input:
+        expand(
+            result("embeddings/{method}/seed{seed}.parquet"),
+            method=EMBEDDED,
+            seed=SEEDS,
+        ),
     message:
         "All embeddings are there"
-    input:
-        expand(result("embeddings/{method}/seed{seed}.parquet"), method=EMBEDDED, seed=SEEDS),

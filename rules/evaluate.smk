@@ -2,19 +2,15 @@
 
 
 rule evaluate_method:
-    message:
-        "Scoring {wildcards.method}, seed {wildcards.seed}"
     input:
         subjects=result("cohort/subjects.parquet"),
-        embeddings=lambda w: result(f"embeddings/{embedding_source(w.method)}/seed{w.seed}.parquet"),
+        embeddings=lambda w: result(
+            f"embeddings/{embedding_source(w.method)}/seed{w.seed}.parquet"
+        ),
     output:
         regression=result("regression/{method}/seed{seed}.parquet"),
         retrieval=result("retrieval/{method}/seed{seed}.parquet"),
         predictions=result("predictions/{method}/seed{seed}.parquet"),
-    params:
-        settings=settings("evaluate"),
-        feature=lambda w: "ecg_feature" if embedding_source(w.method) == w.method else "cmr_feature",
-        code=stage_code("evaluate"),
     log:
         log_of("evaluate/{method}/seed{seed}"),
     benchmark:
@@ -25,13 +21,19 @@ rule evaluate_method:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        settings=settings("evaluate"),
+        feature=lambda w: (
+            "ecg_feature" if embedding_source(w.method) == w.method else "cmr_feature"
+        ),
+        code=stage_code("evaluate"),
+    message:
+        "Scoring {wildcards.method}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/evaluate.py"
 
 
 rule evaluate_references:
-    message:
-        "Scoring the reference rows: chance, sex, covariates, median beat, known ceiling"
     input:
         generated_cohort(),
         pairs=result("pairs/pairs.parquet"),
@@ -40,9 +42,6 @@ rule evaluate_references:
     output:
         regression=result("regression/references.parquet"),
         predictions=result("predictions/references.parquet"),
-    params:
-        settings=settings("evaluate"),
-        code=stage_code("evaluate"),
     log:
         log_of("evaluate/references"),
     benchmark:
@@ -53,13 +52,22 @@ rule evaluate_references:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        settings=settings("evaluate"),
+        code=stage_code("evaluate"),
+    message:
+        "Scoring the reference rows: chance, sex, covariates, median beat, known ceiling"
     script:
         "../workflow_scripts/evaluate_references.py"
 
 
 rule evaluate:
+    input:
+        expand(
+            result("regression/{method}/seed{seed}.parquet"),
+            method=METHODS,
+            seed=SEEDS,
+        ),
+        rules.evaluate_references.output,
     message:
         "All scores are there"
-    input:
-        expand(result("regression/{method}/seed{seed}.parquet"), method=METHODS, seed=SEEDS),
-        rules.evaluate_references.output,

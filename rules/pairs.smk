@@ -2,8 +2,6 @@
 
 
 checkpoint pairs:
-    message:
-        "Pairing ECG and CMR by subject and visit"
     input:
         subjects=result("cohort/subjects.parquet"),
         excluded=result("cohort/excluded.parquet"),
@@ -14,9 +12,6 @@ checkpoint pairs:
         pairs=result("pairs/pairs.parquet"),
         excluded=result("pairs/excluded.parquet"),
         flow=result("pairs/flow.json"),
-    params:
-        settings=settings("pairs"),
-        code=stage_code("pairs"),
     log:
         log_of("pairs"),
     benchmark:
@@ -27,5 +22,10 @@ checkpoint pairs:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        settings=settings("pairs"),
+        code=stage_code("pairs"),
+    message:
+        "Pairing ECG and CMR by subject and visit"
     script:
         "../workflow_scripts/pairs.py"

@@ -2,8 +2,6 @@
 
 
 rule pretrain_method:
-    message:
-        "Training {wildcards.method}, seed {wildcards.seed}"
     input:
         # The pairs table carries a digest of the tensors, so these need not be compared again.
         pairs=result("pairs/pairs.parquet"),
@@ -14,9 +12,6 @@ rule pretrain_method:
         model=result("models/{method}/seed{seed}/model.safetensors"),
         config=result("models/{method}/seed{seed}/config.yaml"),
         history=result("models/{method}/seed{seed}/history.parquet"),
-    params:
-        settings=method_settings("pretrain"),
-        code=stage_code("pretrain"),
     log:
         log_of("pretrain/{method}/seed{seed}"),
     benchmark:
@@ -27,12 +22,21 @@ rule pretrain_method:
     resources:
         mem_mb=6000,
         runtime=720,
+    params:
+        settings=method_settings("pretrain"),
+        code=stage_code("pretrain"),
+    message:
+        "Training {wildcards.method}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/pretrain.py"
 
 
 rule pretrain:
+    input:
+        expand(
+            result("models/{method}/seed{seed}/model.safetensors"),
+            method=MODELS,
+            seed=SEEDS,
+        ),
     message:
         "All models are trained"
-    input:
-        expand(result("models/{method}/seed{seed}/model.safetensors"), method=MODELS, seed=SEEDS),

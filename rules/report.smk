@@ -2,23 +2,26 @@
 
 
 rule report:
-    message:
-        "Writing the report"
     input:
         subjects=result("cohort/subjects.parquet"),
         pairs=rules.pairs.output,
         ecg=expand(result("ecg/{shard}.parquet"), shard=SHARDS),
         cmr=expand(result("cmr/{shard}.parquet"), shard=SHARDS),
-        history=expand(result("models/{method}/seed{seed}/history.parquet"), method=EMBEDDED, seed=SEEDS),
-        embeddings=expand(result("embeddings/{method}/seed{seed}.parquet"), method=EMBEDDED, seed=SEEDS),
+        history=expand(
+            result("models/{method}/seed{seed}/history.parquet"),
+            method=EMBEDDED,
+            seed=SEEDS,
+        ),
+        embeddings=expand(
+            result("embeddings/{method}/seed{seed}.parquet"),
+            method=EMBEDDED,
+            seed=SEEDS,
+        ),
         scores=rules.evaluate.input,
     output:
         page=report(result("report/index.html"), category="Report"),
         regression=result("tables/regression_probe.csv"),
         retrieval=result("tables/retrieval.csv"),
-    params:
-        settings=settings("report"),
-        code=stage_code("report"),
     log:
         log_of("report"),
     benchmark:
@@ -29,5 +32,10 @@ rule report:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        settings=settings("report"),
+        code=stage_code("report"),
+    message:
+        "Writing the report"
     script:
         "../workflow_scripts/report.py"

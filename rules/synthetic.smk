@@ -3,17 +3,11 @@
 if config["synthetic"]:
 
     rule synthetic:
-        message:
-            "Generating the synthetic cohort as UK Biobank files"
         output:
             result("synthetic/phenotypes.csv"),
             result("synthetic/timings.csv"),
             result("synthetic/expected.parquet"),
             result("synthetic/truth.parquet"),
-        params:
-            settings=settings("synthetic"),
-            code=stage_code("synthetic"),
-            out_dir=result("synthetic"),
         log:
             log_of("synthetic"),
         benchmark:
@@ -24,5 +18,11 @@ if config["synthetic"]:
         resources:
             mem_mb=2000,
             runtime=240,
+        params:
+            settings=settings("synthetic"),
+            code=stage_code("synthetic"),
+            out_dir=result("synthetic"),
+        message:
+            "Generating the synthetic cohort as UK Biobank files"
         script:
             "../workflow_scripts/synthetic.py"

@@ -1,0 +1,115 @@
+"""A stage's digest covers all the code it may run, and its settings all that decides its results."""
+
+import ast
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ptacl.config import check_config
+from ptacl.stages import STAGE_SOURCES, stage_code, stage_settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCHEMA = yaml.safe_load((REPOSITORY / "rules/schemas/config.schema.yaml").read_text())
+CONFIG = check_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text()), SCHEMA)
+
+# What the scripts use to report, which decides no result.
+NOT_COVERED = {"ptacl/logs.py"}
+
+
+def module_file(name: str) -> str | None:
+    """The file of a module `ptacl.x.y`, or of the package; None for names within a module."""
+    base = REPOSITORY / Path(*name.split("."))
+    for file in (base.with_suffix(".py"), base / "__init__.py"):
+        if file.is_file():
+            return str(file.relative_to(REPOSITORY))
+    return None
+
+
+def imports_of(file: str) -> set[str]:
+    """The ptacl files a file imports anywhere, at the top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse((REPOSITORY / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ptacl":
+            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names if a.name.split(".")[0] == "ptacl"]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            # Importing a module runs the __init__ of every package above it.
+            found |= {f for i in range(1, len(parts) + 1) if (f := module_file(".".join(parts[:i])))}
+    return found
+
+
+def closure(files: set[str]) -> set[str]:
+    todo, seen = set(files), set()
+    while todo:
+        file = todo.pop()
+        seen.add(file)
+        todo |= imports_of(file) - seen
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGE_SOURCES)
+def test_the_digest_of_a_stage_covers_every_module_it_imports(stage: str) -> None:
+    scripts = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "workflow_scripts").glob(f"{stage}*.py")}
+    assert scripts
+    covered = ["ptacl/__init__.py", "ptacl/artifacts.py", "ptacl/errors.py", *STAGE_SOURCES[stage]]
+    missed = {
+        file
+        for file in closure(scripts) - scripts - NOT_COVERED
+        if not any(file == name or file.startswith(name + "/") for name in covered)
+    }
+    assert not missed
+
+
+def test_the_digest_changes_with_the_bytes_of_a_module_and_only_for_its_stage(tmp_path: Path) -> None:
+    digests = "import ptacl.stages as s; print(*(s.stage_code(n) for n in sorted(s.STAGE_SOURCES)))"
+    for folder in ("ptacl", "workflow_scripts"):
+        subprocess.run(["cp", "-r", REPOSITORY / folder, tmp_path], check=True)
+
+    def run() -> dict[str, str]:
+        out = subprocess.run([sys.executable, "-c", digests], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return dict(zip(sorted(STAGE_SOURCES), out.stdout.split(), strict=True))
+
+    before = run()
+    assert before["ecg"] == stage_code("ecg")
+    with (tmp_path / "ptacl/ecg/clean.py").open("a") as f:
+        f.write("# changed\n")
+    after = run()
+    assert {stage for stage in before if before[stage] != after[stage]} == {"ecg"}
+
+
+@pytest.mark.parametrize(
+    ("key", "stages"),
+    [
+        (("ecg", "corner_hz"), {"ecg", "report"}),
+        (("ecg", "scale"), {"pretrain", "embed", "report"}),
+        (("cmr", "crop_mm"), {"cmr", "report"}),
+        (("cmr", "size"), {"cmr", "pretrain", "embed", "report"}),
+        (("pretrain", "contrastive", "lr"), {"pretrain", "report"}),
+        (("evaluate", "bootstraps"), {"evaluate", "report"}),
+        (("seeds",), {"report"}),
+        (("methods",), {"report"}),
+    ],
+)
+def test_a_setting_reaches_its_stages_and_no_other(key: tuple[str, ...], stages: set[str]) -> None:
+    changed = copy.deepcopy(CONFIG)
+    section = changed
+    for name in key[:-1]:
+        section = section[name]
+    value = section[key[-1]]
+    section[key[-1]] = value[:1] if isinstance(value, list) and len(value) > 1 else [7] if value == [0] else value * 2
+    differs = {s for s in STAGE_SOURCES if stage_settings(CONFIG, s, "ptacl") != stage_settings(changed, s, "ptacl")}
+    assert differs == stages
+
+
+def test_the_text_of_settings_does_not_depend_on_the_order_of_keys() -> None:
+    reverse = {k: dict(reversed(v.items())) if isinstance(v, dict) else v for k, v in reversed(CONFIG.items())}
+    for stage in STAGE_SOURCES:
+        assert repr(stage_settings(CONFIG, stage, "ptacl")) == repr(stage_settings(reverse, stage, "ptacl"))

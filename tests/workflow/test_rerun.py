@@ -1,0 +1,96 @@
+"""What runs again after a change, and that nothing else does."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def test_running_again_does_nothing(micro) -> None:
+    done = micro.run()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout
+
+
+AFTER_SCORES = {"evaluate", "report"}
+AFTER_EMBED = {"embed_method", "evaluate_method", *AFTER_SCORES}
+AFTER_PAIRS = {"pretrain_method", *AFTER_EMBED, "evaluate_references"}
+
+
+@pytest.mark.parametrize(
+    ("change", "rules"),
+    [
+        ("ecg: {corner_hz: 0.5}", {"ecg_shard", "pairs", *AFTER_PAIRS}),
+        ("ecg: {scale: 1.0}", AFTER_PAIRS - {"evaluate_references"}),
+        ("cmr: {crop_mm: 150}", {"cmr_shard", "pairs", *AFTER_PAIRS}),
+        ("pretrain: {contrastive: {lr: 1.0e-3}}", AFTER_EMBED | {"pretrain_method"}),
+        ("evaluate: {bootstraps: 300}", {"evaluate_method", "evaluate_references", *AFTER_SCORES}),
+        ("report: {title: Another title}", {"report"}),
+        ("methods: [mae, global, ptacl]", {"report"}),
+        ("seeds: [0]", {"report"}),
+    ],
+)
+def test_a_changed_setting_reruns_its_stage_and_what_follows(micro, change: str, rules: set[str]) -> None:
+    planned = micro.planned("--configfile", "configs/micro.yaml", micro.overlay(change + "\n"))
+    assert set(planned) - {"evaluate"} == rules - {"evaluate"}
+
+
+def test_contrastive_settings_do_not_retrain_the_autoencoder(micro) -> None:
+    overlay = micro.overlay("pretrain: {contrastive: {lr: 1.0e-3}}\n")
+    planned = micro.planned("--configfile", "configs/micro.yaml", overlay)
+    assert planned["pretrain_method"] == 4  # global and ptacl, two seeds each
+
+
+def test_a_new_seed_trains_only_its_own_models(micro) -> None:
+    planned = micro.planned("--configfile", "configs/micro.yaml", micro.overlay("seeds: [0, 1, 2]\n"))
+    assert planned["pretrain_method"] == 4
+    assert "ecg_shard" not in planned and "pairs" not in planned
+
+
+def test_touching_files_that_did_not_change_reruns_nothing(copy_of_micro) -> None:
+    study = copy_of_micro()
+    for pattern in ("config.yaml", "rules/*.smk", "workflow_scripts/*.py", "ptacl/*/*.py", "results/micro/cohort/*"):
+        for path in study.folder.glob(pattern):
+            os.utime(path)
+    assert study.planned() == {}
+
+
+def test_changed_code_of_a_stage_reruns_that_stage(copy_of_micro) -> None:
+    study = copy_of_micro()
+    module = study.folder / "ptacl" / "cmr" / "tensor.py"
+    module.write_text(module.read_text() + "\n# a comment\n")
+    planned = study.planned()
+    assert planned["cmr_shard"] == 2
+    assert "ecg_shard" not in planned and "cohort" not in planned
+
+
+def test_shards_made_again_with_the_same_bytes_train_nothing(copy_of_micro) -> None:
+    study = copy_of_micro()
+    module = study.folder / "ptacl" / "ecg" / "clean.py"
+    module.write_text(module.read_text() + "\n# a comment\n")
+    done = study.run()
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "rule ecg_shard:" in done.stdout or "localrule ecg_shard:" in done.stdout
+    assert "rule pretrain_method:" not in done.stdout
+
+
+def test_one_stage_can_be_asked_for_by_name(micro) -> None:
+    for target in ("cohort", "ecg", "cmr", "pairs", "pretrain", "embed", "evaluate", "report"):
+        planned = micro.planned(target)
+        assert set(planned) <= {target}, planned
+    forced = micro.planned("--forcerun", "pretrain_method", "--until", "pretrain_method")
+    assert set(forced) <= {"pretrain_method"} and forced["pretrain_method"] == 8
+
+
+def test_a_wrong_setting_stops_before_anything_runs(micro) -> None:
+    done = micro.run("--dry-run", "--configfile", "configs/micro.yaml", micro.overlay("methods: [maee]\n"))
+    assert done.returncode != 0
+    assert "config: methods[0]: 'maee' is not one of random, mae, global, ptacl" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_the_workflow_runs_from_another_folder(micro, tmp_path: Path) -> None:
+    (tmp_path / "results").symlink_to(micro.folder / "results")
+    snakefile, overlay = micro.folder / "Snakefile", micro.folder / "configs" / "micro.yaml"
+    done = micro.run("--dry-run", "--directory", str(tmp_path), "-s", str(snakefile), "--configfile", str(overlay))
+    assert done.returncode == 0, done.stdout[-2000:]
