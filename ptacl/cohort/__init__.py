@@ -1,0 +1,1 @@
+"""Who takes part: subjects and their files, phenotype tables, withdrawals, splits and shards."""

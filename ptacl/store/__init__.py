@@ -1,0 +1,1 @@
+"""What training reads: the pairs table and the paired dataset over shards."""
