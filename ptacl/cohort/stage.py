@@ -133,4 +133,5 @@ def _fingerprint(path: Path, how: str) -> tuple[int | None, int | None]:
         stats = [p.stat() for p in files]
     except OSError:
         return None, None
-    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0) if how == "size_mtime" else None
+    size = sum(s.st_size for s in stats)
+    return size, max((s.st_mtime_ns for s in stats), default=0) if how == "size_mtime" else None

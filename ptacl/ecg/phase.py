@@ -1,0 +1,86 @@
+"""Beats, cardiac phase, the median beat and the end of the T wave, on the 500 Hz grid."""
+
+import numpy as np
+
+RATE_HZ = 500
+BEAT_SAMPLES, R_SAMPLE = 600, 200
+RR_TOLERANCE = 0.20
+MAX_RELATIVE_RMSSD = 0.15
+
+
+def complete_beats(r_peaks: np.ndarray) -> np.ndarray:
+    """Which RR intervals lie within 20 % of the median: bool [len(r_peaks) - 1]."""
+    rr = np.diff(r_peaks)
+    return np.abs(rr - np.median(rr)) <= RR_TOLERANCE * np.median(rr) if len(rr) else np.zeros(0, bool)
+
+
+def phase_ok(r_peaks: np.ndarray) -> bool:
+    """At least two complete beats, and RMSSD below 15 % of the mean RR: else cardiac phase says little."""
+    rr = np.diff(r_peaks)
+    if complete_beats(r_peaks).sum() < 2:
+        return False
+    rmssd = np.sqrt(np.mean(np.diff(rr) ** 2)) if len(rr) > 1 else 0.0
+    return bool(rmssd / rr.mean() < MAX_RELATIVE_RMSSD)
+
+
+def phase_of(samples: np.ndarray, r_peaks: np.ndarray) -> np.ndarray:
+    """Cardiac phase (0 at an R peak, towards 1 at the next) at `samples`; NaN outside complete beats."""
+    samples, r_peaks = np.asarray(samples, np.float64), np.asarray(r_peaks, np.float64)
+    phase = np.full(samples.shape, np.nan)
+    if len(r_peaks) < 2:
+        return phase
+    k = np.searchsorted(r_peaks, samples, side="right") - 1
+    inside = (k >= 0) & (k < len(r_peaks) - 1)
+    inside[inside] &= complete_beats(r_peaks)[k[inside]]
+    start, stop = r_peaks[k[inside]], r_peaks[k[inside] + 1]
+    phase[inside] = (samples[inside] - start) / (stop - start)
+    return phase
+
+
+def median_beat(strip: np.ndarray, r_peaks: np.ndarray) -> np.ndarray:
+    """The median over whole beats of a float [12, n] strip, float32 [12, 600], its R peak at sample 200."""
+    starts = np.round(r_peaks).astype(int) - R_SAMPLE
+    whole = [s for s in starts if s >= 0 and s + BEAT_SAMPLES <= strip.shape[1]]
+    if not whole:
+        return np.zeros((12, BEAT_SAMPLES), np.float32)
+    beats = np.median(np.stack([strip[:, s : s + BEAT_SAMPLES] for s in whole]), axis=0)
+    return _centred(beats)
+
+
+def align_beat(beat: np.ndarray) -> np.ndarray:
+    """A device's median beat float [12, m] at 500 Hz, shifted so that its R peak lies at sample 200: float32 [12, 600]."""
+    beat = np.nan_to_num(beat)
+    r = int(np.argmax(_magnitude(_centred(beat))))
+    columns = np.clip(np.arange(BEAT_SAMPLES) - R_SAMPLE + r, 0, beat.shape[1] - 1)
+    return _centred(beat[:, columns])
+
+
+def t_end_ms(beat: np.ndarray, rr_ms: float) -> float | None:
+    """R peak to the end of the T wave of a median beat [12, 600], in ms; None where no T wave stands out.
+
+    The tangent method on the spatial magnitude: the steepest fall after the T peak, extended to the level before the P
+    wave of the next beat.
+    """
+    magnitude = _magnitude(beat)
+    magnitude = np.convolve(magnitude, np.ones(11) / 11, mode="same")
+    first, last = R_SAMPLE + 60, min(R_SAMPLE + int(0.65 * rr_ms / 1000 * RATE_HZ), BEAT_SAMPLES - 10)
+    if last - first < 40:
+        return None
+    peak = first + int(np.argmax(magnitude[first:last]))
+    tail = magnitude[peak : min(peak + 100, BEAT_SAMPLES)]
+    level = float(np.min(tail))
+    fall = np.diff(tail)
+    if len(fall) < 10 or magnitude[peak] - level < 0.02 or fall.min() >= 0:
+        return None
+    k = int(np.argmin(fall))
+    end = peak + k + (level - tail[k]) / fall[k]
+    return float((end - R_SAMPLE) / RATE_HZ * 1000)
+
+
+def _centred(beat: np.ndarray) -> np.ndarray:
+    return (beat - np.median(beat, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _magnitude(beat: np.ndarray) -> np.ndarray:
+    """Root mean square over the leads, per sample."""
+    return np.sqrt(np.mean(np.square(beat, dtype=np.float64), axis=0))

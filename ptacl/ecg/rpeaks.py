@@ -1,0 +1,100 @@
+"""R peaks: sleepecg first, a second and a third opinion where it disagrees with the device."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import sleepecg
+
+from ptacl.ecg.record import LEADS, EcgRecord
+
+SEARCH_MS = 60
+
+
+@dataclass(frozen=True)
+class RPeaks:
+    """Samples of the R peaks on the strip's grid, how they were found, and the agreement with the device.
+
+    agreement: our rate over the device's; None when the device gives none.
+    """
+
+    samples: np.ndarray
+    method: str
+    agreement: float | None
+
+
+def find_r_peaks(strip: np.ndarray, rate_hz: float, record: EcgRecord, usable: np.ndarray) -> RPeaks:
+    """R peaks of a baseline-free strip, float [12, n] in mV, using leads that are `usable` (bool [12]).
+
+    Tried in turn until one agrees with the device (rate within 15 %, number of beats within one): sleepecg on lead II,
+    sleepecg on the root mean square of all leads, XQRS on lead II. Where none agrees, or there is nothing to compare
+    with, the first that found beats stands.
+    """
+    lead = next((i for i in (1, 0, 10, *range(12)) if usable[i]), 1)
+    magnitude = _magnitude(strip, usable)
+    first: RPeaks | None = None
+    for name, signal, detect in (
+        (f"sleepecg:{LEADS[lead]}", strip[lead], _sleepecg),
+        ("sleepecg:rms", magnitude, _sleepecg),
+        (f"xqrs:{LEADS[lead]}", strip[lead], _xqrs),
+    ):
+        samples = _refined(detect(signal.astype(np.float64), rate_hz), magnitude, rate_hz)
+        found = RPeaks(samples, name, _agreement(samples, rate_hz, record))
+        if first is None or len(first.samples) < 2 <= len(samples):
+            first = found
+        if len(samples) >= 2 and _agrees(found, record):
+            return found
+    assert first is not None
+    return first
+
+
+def heart_rate_bpm(r_peaks: np.ndarray, rate_hz: float) -> float:
+    """Beats per minute from the mean RR interval; NaN with fewer than two beats."""
+    return float(60 * rate_hz / np.mean(np.diff(r_peaks))) if len(r_peaks) > 1 else float("nan")
+
+
+def _sleepecg(signal: np.ndarray, rate_hz: float) -> np.ndarray:
+    return np.asarray(sleepecg.detect_heartbeats(signal, rate_hz), np.int64) if np.ptp(signal) > 0 else np.zeros(0, int)
+
+
+def _xqrs(signal: np.ndarray, rate_hz: float) -> np.ndarray:
+    from wfdb.processing import XQRS  # slow to import, and rarely needed
+
+    detector = XQRS(sig=signal, fs=rate_hz)
+    try:
+        detector.detect(verbose=False)
+    except (ValueError, IndexError, ZeroDivisionError):
+        return np.zeros(0, int)
+    return np.asarray(detector.qrs_inds, np.int64)
+
+
+def _refined(samples: np.ndarray, magnitude: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Each beat moved to the largest spatial magnitude nearby.
+
+    Detectors mark different points of the QRS complex, in one lead; the phase axis needs the same point in every
+    recording, whatever its electrical axis.
+    """
+    reach = round(SEARCH_MS / 1000 * rate_hz)
+    moved = []
+    for s in samples:
+        low, high = max(int(s) - reach, 0), min(int(s) + reach + 1, len(magnitude))
+        if high > low:
+            moved.append(low + int(np.argmax(magnitude[low:high])))
+    return np.unique(moved).astype(np.int64) if moved else np.zeros(0, np.int64)
+
+
+def _magnitude(strip: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    leads = strip[usable] if usable.any() else strip
+    return np.sqrt(np.mean(np.square(leads, dtype=np.float64), axis=0))
+
+
+def _agreement(samples: np.ndarray, rate_hz: float, record: EcgRecord) -> float | None:
+    device = record.measurements.get("ventricular_rate_bpm", np.nan)
+    ours = heart_rate_bpm(samples, rate_hz)
+    return float(ours / device) if np.isfinite(device) and device > 0 and np.isfinite(ours) else None
+
+
+def _agrees(found: RPeaks, record: EcgRecord) -> bool:
+    count = record.measurements.get("n_qrs", np.nan)
+    if np.isfinite(count) and abs(len(found.samples) - count) > 1:
+        return False
+    return found.agreement is None or abs(found.agreement - 1) <= 0.15
