@@ -1,0 +1,19 @@
+"""Reasons to refuse a stack that was read."""
+
+from ptacl.cmr.record import Cine
+from ptacl.errors import UnusableCine
+
+# A UK Biobank stack has 8 to 12 slices; a study of other data may have gaps between few.
+MIN_SLICES = {"ukb": 6, "table": 3}
+MIN_FRAMES = 8
+
+
+def check(cine: Cine, source: str, wanted_slices: int = 1) -> None:
+    """Raises UnusableCine where a stack has too few slices or frames, or no contrast."""
+    needed = max(MIN_SLICES[source], wanted_slices)
+    if len(cine.slices) < needed:
+        raise UnusableCine("too_few_slices", f"{len(cine.slices)} parallel slices, at least {needed} are needed")
+    if cine.n_frames < MIN_FRAMES:
+        raise UnusableCine("too_few_frames", f"{cine.n_frames} frames, at least {MIN_FRAMES} are needed")
+    if all(s.pixels.min() == s.pixels.max() for s in cine.slices):
+        raise UnusableCine("no_contrast", "every pixel has the same value")

@@ -1,0 +1,89 @@
+"""From a stack to what the model reads: chosen slices, frames on a common grid, one crop in mm, eight bits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ptacl.cmr.record import Cine, Slice
+
+LOW_PERCENT, HIGH_PERCENT = 1, 99
+HEART_RADIUS_MM = 55.0
+
+
+def choose_slices(positions_mm: np.ndarray, count: int) -> list[int]:
+    """Indices of the `count` slices nearest to equal parts of the stack's length (three: 25, 50, 75 %), ties to the base."""
+    length = positions_mm[-1] - positions_mm[0]
+    targets = positions_mm[0] + length * (np.arange(count) + 1) / (count + 1)
+    # Rounded, so that an exact tie stays one in floating point.
+    return [int(np.argmin(np.round(np.abs(positions_mm - t), 3))) for t in targets]
+
+
+def resample_frames(pixels: np.ndarray, count: int) -> np.ndarray:
+    """[n, ...] to [count, ...] at native frame index k n / count, circular and linear: frame 0 stays frame 0."""
+    n = len(pixels)
+    if n % count == 0:
+        return pixels[:: n // count]
+    at = np.arange(count) * n / count
+    left = np.floor(at).astype(int)
+    weight = (at - left).astype(np.float32).reshape(-1, *([1] * (pixels.ndim - 1)))
+    return (1 - weight) * pixels[left % n] + weight * pixels[(left + 1) % n]
+
+
+def crop(slice_: Slice, frames: np.ndarray, centre_mm: np.ndarray, crop_mm: float, size: int) -> np.ndarray:
+    """[T, rows, columns] to float32 [T, size, size]: a square of `crop_mm` round the centre, zero outside the image."""
+    row, column = slice_.to_pixel(centre_mm)
+    rows = _axis_weights(row, slice_.spacing_mm[0], frames.shape[1], crop_mm, size)
+    columns = _axis_weights(column, slice_.spacing_mm[1], frames.shape[2], crop_mm, size)
+    return rows @ frames.astype(np.float32) @ columns.T
+
+
+def _axis_weights(centre: float, spacing_mm: float, n: int, crop_mm: float, size: int) -> np.ndarray:
+    """Weights [size, n] of linear interpolation along one axis, averaged over each output pixel.
+
+    An output pixel larger than a native one is the mean of several samples within it, so nothing aliases.
+    """
+    step = crop_mm / size / spacing_mm
+    samples = max(1, int(np.ceil(step)))
+    offset = (np.arange(size * samples) + 0.5) / samples - size / 2
+    at = centre + offset * step
+    left = np.floor(at).astype(int)
+    weights = np.zeros((size * samples, n), np.float32)
+    index = np.arange(size * samples)
+    for k, w in ((left, 1 - (at - left)), (left + 1, at - left)):
+        inside = (k >= 0) & (k < n)
+        np.add.at(weights, (index[inside], k[inside]), w[inside])
+    return weights.reshape(size, samples, n).mean(1)
+
+
+def make_tensor(cine: Cine, centre_mm: np.ndarray, settings: Mapping[str, Any]) -> tuple[np.ndarray, list[int]]:
+    """uint8 [S, T, size, size] and the indices of the slices in it; `settings`: slices, frames, crop_mm, size.
+
+    Percentiles 1 and 99 of the whole crop become 0 and 255: per frame would add flicker and hide inflow.
+    """
+    chosen = choose_slices(cine.positions_mm, settings["slices"])
+    volume = np.stack(
+        [
+            crop(s, resample_frames(s.pixels, settings["frames"]), centre_mm, settings["crop_mm"], settings["size"])
+            for s in (cine.slices[i] for i in chosen)
+        ]
+    )
+    low, high = np.percentile(volume, (LOW_PERCENT, HIGH_PERCENT))
+    scaled = (volume - low) / max(high - low, 1e-6)
+    return np.round(np.clip(scaled, 0, 1) * 255).astype(np.uint8), chosen
+
+
+def cardiac_frames(tensor: np.ndarray, crop_mm: float, source: str) -> tuple[int, int]:
+    """(end-diastolic, end-systolic) frame on the tensor's grid, by the area of bright pixels near the centre.
+
+    End-diastole is frame 0 in UK Biobank, which begins at the R wave; elsewhere the frame of greatest blood area.
+    """
+    size = tensor.shape[-1]
+    axis = (np.arange(size) + 0.5 - size / 2) * crop_mm / size
+    disc = np.hypot(axis[:, None], axis[None]) < HEART_RADIUS_MM
+    inside = tensor[..., disc].astype(np.float32)
+    threshold = 0.5 * (np.percentile(inside, 10) + np.percentile(inside, 95))
+    # A soft step, so that partial-volume pixels count in part.
+    area = (1 / (1 + np.exp(-(inside - threshold) / 12))).sum(axis=(0, 2))
+    area = (np.roll(area, 1) + 2 * area + np.roll(area, -1)) / 4
+    return 0 if source == "ukb" else int(np.argmax(area)), int(np.argmin(area))
