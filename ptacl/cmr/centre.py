@@ -62,32 +62,33 @@ def _crossing(cine: Cine, planes: list[tuple[np.ndarray, np.ndarray]]) -> np.nda
 
 
 def motion_map(cine: Cine) -> np.ndarray:
-    """Energy of the first temporal harmonic, smoothed, summed over slices of the middle slice's matrix: [rows, columns].
+    """Amplitude of the first temporal harmonic, smoothed, over the apical half of the stack: [rows, columns].
 
-    The heart beats once per cine; breathing is held, and noise spreads over all harmonics.
+    The heart beats once per cine; breathing is held, and noise spreads over all harmonics. Towards the base the right
+    ventricle and the atria move more than the left ventricle and would pull the centre away from it.
     """
     middle = cine.slices[len(cine.slices) // 2]
     shape, n = middle.pixels.shape[1:], cine.n_frames
     wave = np.exp(-2j * np.pi * np.arange(n) / n).astype(np.complex64)
     energy = np.zeros(shape)
-    for s in cine.slices:
+    for s in cine.slices[len(cine.slices) // 2 :]:
         if s.pixels.shape[1:] == shape:
             flat = s.pixels.reshape(n, -1).astype(np.float32)
             energy += np.square(np.abs(wave @ flat)).reshape(shape)
-    return ndimage.gaussian_filter(energy, [SMOOTHING_MM / x for x in middle.spacing_mm])
+    return np.sqrt(ndimage.gaussian_filter(energy, [SMOOTHING_MM / x for x in middle.spacing_mm]))
 
 
 def _motion_centre(cine: Cine) -> HeartCentre | None:
     """Centroid of the largest connected region of strong motion."""
-    energy = motion_map(cine)
-    energy = np.clip(energy - np.median(energy), 0, None)
-    if not energy.max() > 0:
+    motion = motion_map(cine)
+    motion = np.clip(motion - np.median(motion), 0, None)
+    if not motion.max() > 0:
         return None
-    labels, _ = ndimage.label(energy > BLOB_SHARE * energy.max())
-    blob = labels == labels.flat[int(np.argmax(energy))]
-    row, column = ndimage.center_of_mass(energy * blob)
+    labels, _ = ndimage.label(motion > BLOB_SHARE * motion.max())
+    blob = labels == labels.flat[int(np.argmax(motion))]
+    row, column = ndimage.center_of_mass(motion * blob)
     middle = cine.slices[len(cine.slices) // 2]
-    return HeartCentre(middle.to_mm(row, column), "motion", float((energy * blob).sum() / energy.sum()))
+    return HeartCentre(middle.to_mm(row, column), "motion", float((motion * blob).sum() / motion.sum()))
 
 
 def _image_centre(cine: Cine) -> HeartCentre:

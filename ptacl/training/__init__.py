@@ -1,0 +1,1 @@
+"""Training: augmentation, objectives, a resumable loop, checkpoints."""
