@@ -1,7 +1,9 @@
 """The moving heart as radii about the LV axis, whose areas give the table's volumes exactly.
 
-Every slice and frame has star-shaped outlines: endocardium, epicardium, right ventricle. Outlines are scaled so that disc
-summation over the stored slices (area x slice step) equals the phenotypes at end-diastole and end-systole.
+Every slice and frame has star-shaped outlines: endocardium, epicardium, right ventricle. They are scaled so that disc
+summation over the stored slices (area x share of the slab below the base plane x slice step) follows the phenotypes'
+volume curve exactly in every frame. A slab that the base plane crosses counts, and is drawn, in proportion: volumes and
+radii change smoothly although the base moves through the slices.
 """
 
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ class Heart:
 
     endo_mm, epi_mm, rv_mm: radii [Z, T, 360] from the LV axis; the RV lies between epi and rv. share: filling [T].
     below_base: share of each slab below the base plane [Z, T]. depth: place along the LV, 0 base to 1 apex [Z, T].
+    base_mm: the base plane, from its end-diastolic place towards the apex [T]. length_mm: of the LV at end-diastole.
     heights_mm: slice centres from the end-diastolic base plane towards the apex, as in the headers [Z].
     """
 
@@ -38,6 +41,8 @@ class Heart:
     rv_mm: np.ndarray
     below_base: np.ndarray
     depth: np.ndarray
+    base_mm: np.ndarray
+    length_mm: float
     la_ml: float
 
 
@@ -47,7 +52,7 @@ def outline_area(radius_mm: np.ndarray) -> np.ndarray:
 
 
 def build_heart(subject: Subject, rng: np.random.Generator, preset: Preset) -> Heart:
-    """The heart of one subject; what is random beyond the latents (slice offset, outline, RV angle) comes from `rng`."""
+    """The heart of one subject; what is random beyond the latents (slices, outline, RV angle) comes from `rng`."""
     y = {k: float(v) for k, v in phenotypes(subject.latents).items()}
     q = timing(subject)
     t = np.arange(preset.n_frames) * q.rr / preset.n_frames
@@ -64,7 +69,7 @@ def build_heart(subject: Subject, rng: np.random.Generator, preset: Preset) -> H
     share = np.clip((share - share.min()) / (share[0] - share.min()), 0, 1)
     es = int(np.argmin(share))
 
-    length = 1.72 * (y["LVEDV"] * 1e3) ** (1 / 3) * np.exp(subject["lnSph"])
+    length = float(1.72 * (y["LVEDV"] * 1e3) ** (1 / 3) * np.exp(subject["lnSph"]))
     base = np.clip(subject["MAPSE"], 3, 22) * (1 - share)
     offset = rng.uniform(-preset.offset_mm, preset.offset_mm)
     heights = preset.first_mm + offset + preset.step_mm * np.arange(preset.n_slices)
@@ -72,12 +77,14 @@ def build_heart(subject: Subject, rng: np.random.Generator, preset: Preset) -> H
     true_heights = heights + rng.normal(0, 0.8, preset.n_slices)
     depth = (true_heights[:, None] - base) / (length - base)
 
-    area = _lv_areas(y, depth, share, es, preset.step_mm)
+    below_base = np.clip((true_heights[:, None] - base) / preset.thickness_mm + 0.5, 0, 1)
+
+    area = _lv_areas(y, depth, below_base, share, preset.step_mm)
     endo = _endocardium(subject, rng, area, depth, share, share_at, t, es)
     below_apex = true_heights[:, None] - length
     cap = (depth > 1) & (below_apex < 5.0)
-    epi = _epicardium(y["LVM"], area, endo, depth, cap, preset.step_mm)
-    rv = _right_ventricle(y, rng, epi, true_heights, base, length, share, es, preset.step_mm)
+    epi = _epicardium(y["LVM"], area, endo, depth, cap, below_base, preset.step_mm)
+    rv = _right_ventricle(y, rng, epi, true_heights, base, length, below_base, share, preset)
     return Heart(
         phenotypes=y,
         timings=_timings(subject, y, q, fine, curve),
@@ -88,8 +95,10 @@ def build_heart(subject: Subject, rng: np.random.Generator, preset: Preset) -> H
         endo_mm=endo,
         epi_mm=epi,
         rv_mm=rv,
-        below_base=np.clip((true_heights[:, None] - base) / preset.thickness_mm + 0.5, 0, 1),
+        below_base=below_base,
         depth=depth,
+        base_mm=base,
+        length_mm=length,
         la_ml=float(np.exp(subject["lnLA"])),
     )
 
@@ -97,9 +106,10 @@ def build_heart(subject: Subject, rng: np.random.Generator, preset: Preset) -> H
 def _timings(subject: Subject, y: dict[str, float], q: Timing, fine: np.ndarray, curve: np.ndarray) -> dict[str, float]:
     """The six timings of the rendered heart.
 
-    es_ms: end of ejection after the R wave. atrial_fraction: share of filling by the atrial kick. septal_lateral_ms: delay of
-    the lateral behind the septal wall. atrial_kick_phase: start of the kick as phase of the cycle (NaN in AF).
-    mitral_opening_ms: after the R wave. peak_filling_rate: steepest rise of LV volume, in EDV per second.
+    es_ms: end of ejection, from the R wave; the volume stays least until the mitral valve opens. atrial_fraction: share
+    of the stroke volume that the atrial kick adds (0 in AF). septal_lateral_ms: delay of the lateral behind the septal
+    wall. atrial_kick_phase: start of the kick as phase of the cycle (NaN in AF). mitral_opening_ms: start of filling,
+    from the R wave. peak_filling_rate: steepest rise of LV volume anywhere in the cycle, in EDV per second.
     """
     rise = np.gradient(curve, fine).max() / (curve[0] - curve.min())
     return {
@@ -112,19 +122,21 @@ def _timings(subject: Subject, y: dict[str, float], q: Timing, fine: np.ndarray,
     }
 
 
-def _lv_areas(y: dict[str, float], depth: np.ndarray, share: np.ndarray, es: int, step_mm: float) -> np.ndarray:
+def _lv_areas(
+    y: dict[str, float], depth: np.ndarray, below_base: np.ndarray, share: np.ndarray, step_mm: float
+) -> np.ndarray:
     """Endocardial areas [Z, T] of half an ellipsoid, scaled so that disc summation gives EDV and ESV."""
-    u = -0.5 + 1.5 * depth
-    profile = np.where((depth >= 0) & (depth <= 1), np.clip(1 - u * u, 0, None), 0)
-    return _scaled_discs(profile, y["LVESV"], y["LVEDV"], share, es, step_mm)
+    u = -0.5 + 1.5 * np.clip(depth, 0, 1)
+    profile = np.where(below_base > 0, 1 - u * u, 0)
+    return _scaled_discs(profile, below_base, y["LVESV"], y["LVEDV"], share, step_mm)
 
 
 def _scaled_discs(
-    profile: np.ndarray, smallest_ml: float, largest_ml: float, share: np.ndarray, es: int, step_mm: float
+    profile: np.ndarray, weight: np.ndarray, smallest_ml: float, largest_ml: float, share: np.ndarray, step_mm: float
 ) -> np.ndarray:
-    """Areas [Z, T] proportional to a profile whose disc summation follows the filling curve exactly in every frame."""
+    """Areas [Z, T] proportional to a profile; their weighted disc summation follows the filling curve in every frame."""
     volume = smallest_ml + (largest_ml - smallest_ml) * share
-    return profile * (volume * 1e3 / step_mm / np.maximum(profile.sum(0), 1e-9))
+    return profile * (volume * 1e3 / step_mm / (profile * weight).sum(0))
 
 
 def _endocardium(subject, rng, area, depth, share, share_at, t, es) -> np.ndarray:  # noqa: ANN001
@@ -143,13 +155,13 @@ def _endocardium(subject, rng, area, depth, share, share_at, t, es) -> np.ndarra
     return radius * np.sqrt(area / outline_area(radius))[..., None]
 
 
-def _epicardium(mass_g, area, endo, depth, cap, step_mm) -> np.ndarray:  # noqa: ANN001
+def _epicardium(mass_g, area, endo, depth, cap, below_base, step_mm) -> np.ndarray:  # noqa: ANN001
     """Radii [Z, T, 360] of a wall of constant volume, thinner towards the apex, a little thicker at the septum."""
     relative = np.where(area > 0, 1 - 0.30 * np.clip(depth - 0.6, 0, 1), 0.0) + np.where(cap, 0.75, 0.0)
     radius = np.sqrt(area / np.pi)
     wall = mass_g / MYOCARDIUM_G_PER_ML * 1e3 / step_mm
-    # Thickness w of each frame from sum over slices of pi (2 r w p + w^2 p^2) = wall.
-    a, b = (relative**2).sum(0), (radius * relative).sum(0)
+    # Thickness w of each frame from sum over slices of share pi (2 r w p + w^2 p^2) = wall.
+    a, b = (below_base * relative**2).sum(0), (below_base * radius * relative).sum(0)
     thickness = (-b + np.sqrt(b * b + a * wall / np.pi)) / a
     ring = np.pi * (2 * radius * thickness * relative + (thickness * relative) ** 2)
     weight = 1 + 0.08 * np.cos(THETA - np.pi)
@@ -158,13 +170,17 @@ def _epicardium(mass_g, area, endo, depth, cap, step_mm) -> np.ndarray:  # noqa:
     return np.where((ring > 0)[..., None], endo + width[..., None] * weight, 0)
 
 
-def _right_ventricle(y, rng, epi, heights, base, length, share, es, step_mm) -> np.ndarray:  # noqa: ANN001
-    """Radii [Z, T, 360] of the outer edge of a crescent on the septal side, exact areas."""
+def _right_ventricle(y, rng, epi, heights, base, length, below_base, share, preset) -> np.ndarray:  # noqa: ANN001
+    """Radii [Z, T, 360] of the outer edge of a crescent on the septal side, exact areas.
+
+    Its base moves further than that of the LV and lies above it at end-diastole, where the atria hide the difference.
+    """
     top = 1.55 * base - 6
     depth = (heights[:, None] - top) / (0.90 * length - top)
     inside = np.clip(depth, 0, 1)
-    profile = np.where((depth >= 0) & (depth <= 1), (1 - inside**2) * (0.75 + 0.25 * np.clip(depth * 4, 0, 1)), 0)
-    area = _scaled_discs(profile, y["RVESV"], y["RVEDV"], share, es, step_mm)
+    below_top = np.clip((heights[:, None] - top) / preset.thickness_mm + 0.5, 0, 1)
+    profile = np.where(below_base > 0, below_top, 0) * (1 - inside**2) * (0.75 + 0.25 * np.clip(depth * 4, 0, 1))
+    area = _scaled_discs(profile, below_base, y["RVESV"], y["RVEDV"], share, preset.step_mm)
     middle, half = np.deg2rad(202 + rng.normal(0, 6)), np.deg2rad(82 - 14 * inside)[..., None]
     away = np.angle(np.exp(1j * (THETA - middle)))
     crescent = np.where(np.abs(away) < half, np.cos(0.5 * np.pi * np.clip(away / half, -1, 1)).clip(0) ** 0.85, 0)
@@ -174,6 +190,6 @@ def _right_ventricle(y, rng, epi, heights, base, length, share, es, step_mm) -> 
 
 
 def label_areas(heart: Heart) -> dict[str, np.ndarray]:
-    """Areas of the rendered labels, mm2 [Z, T]: LV cavity, wall, RV cavity."""
-    endo, epi = outline_area(heart.endo_mm), outline_area(heart.epi_mm)
-    return {"LV": endo, "WALL": np.where(epi > 0, epi - endo, 0), "RV": outline_area(heart.rv_mm) - epi}
+    """Areas of the rendered labels, mm2 [Z, T]: LV cavity, wall, RV cavity, each as far as its slab is below the base."""
+    endo, epi, rv = (outline_area(r) * heart.below_base for r in (heart.endo_mm, heart.epi_mm, heart.rv_mm))
+    return {"LV": endo, "WALL": epi - endo, "RV": rv - epi}

@@ -8,7 +8,7 @@ from scipy.special import betainc, expit
 from ptacl.synthetic.latents import Subject
 
 _EJECTION, _EARLY, _ATRIAL = (1.7, 2.3), (1.8, 2.6), (1.9, 2.0)
-_ATRIAL_MS = 125.0
+_ATRIAL_MS, _SHORTEST_ATRIAL_MS = 125.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ def timing(subject: Subject) -> Timing:
     end_systole = float(np.clip(systole - to_r, opening + 150, 0.72 * rr))
     mitral = end_systole + max(subject["IVRT"], 40.0)
     kick = rr - to_r - (subject["PR"] - 70) + subject["tA"]
+    # The kick ends within the cycle: a curve that breaks off at the R wave would not be periodic.
+    kick = float(np.clip(kick, mitral, max(mitral, rr - _SHORTEST_ATRIAL_MS)))
     return Timing(
         rr=rr,
         aortic_opening=opening,
@@ -43,13 +45,13 @@ def timing(subject: Subject) -> Timing:
         mitral_opening=mitral,
         early_filling=max(min(max(subject["TE"], 110.0), rr - mitral - 20), 60.0),
         atrial_kick=kick,
-        atrial_duration=max(60.0, min(_ATRIAL_MS, rr - kick)),
+        atrial_duration=max(_SHORTEST_ATRIAL_MS, min(_ATRIAL_MS, rr - kick)),
         atrial_fraction=0.0 if subject.rhythm == "AF" else float(expit(subject["lgfA"])),
     )
 
 
 def filling(t_ms: np.ndarray, q: Timing) -> np.ndarray:
-    """Share of the stroke volume inside the ventricle at times after the R wave: 1 at the start, about 0 at end-systole.
+    """Share of the stroke volume inside the ventricle at times after the R wave: 1 at the start, 0 at end-systole.
 
     Ejection, early filling, diastasis and atrial kick are incomplete-beta pieces; the curve is periodic in RR.
     """
