@@ -1,1 +1,1 @@
-"""The report: one page that opens offline."""
+"""The comparison in one page that opens offline, and the same numbers as CSV."""

@@ -1,0 +1,145 @@
+"""Plots as inline SVG: the same bytes for the same numbers, with a text alternative."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from ptacl.report import words
+
+matplotlib.rcParams.update(
+    {
+        "svg.hashsalt": "ptacl", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.titleweight": "bold",
+        "axes.titlelocation": "left", "axes.edgecolor": "#666666", "legend.frameon": False,
+    }
+)  # fmt: skip
+
+# Okabe and Ito's palette, told apart with any colour vision; reference rows are grey.
+COLOURS = {
+    "random": "#999999", "mae": "#56B4E9", "global": "#E69F00", "ptacl": "#0072B2", "ptacl_shuffled": "#CC79A7",
+    "ptacl_other": "#D55E00", "cmr": "#009E73",
+}  # fmt: skip
+REFERENCE, CEILING = "#777777", "#222222"
+
+Row = Mapping[str, Any]
+
+
+def colour(method: str) -> str:
+    """Colour of a method, grey for reference rows, black for ceilings."""
+    return CEILING if method.startswith("ceiling") else COLOURS.get(method, REFERENCE)
+
+
+def as_svg(figure: Figure, alternative: str) -> str:
+    """The figure as an <svg> element with a text alternative."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Width and height in points would overflow a phone; the viewBox keeps the proportions.
+    head, rest = svg.split(">", 1)
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    said = escape(alternative)
+    return f'{head} role="img" aria-label="{said}"><title>{said}</title>{rest}'
+
+
+def forest(regression: Sequence[Row], phenotypes: Sequence[str], methods: Sequence[str]) -> str:
+    """R² of every method and reference row by phenotype, with 95 % intervals."""
+    columns = 3
+    rows = -(-len(phenotypes) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(10.5, (0.23 * len(methods) + 0.9) * rows), squeeze=False, sharey=True)
+    by = {(r["method"], r["phenotype"]): r for r in regression if r["metric"] == "r2"}
+    for axis, name in zip(axes.flat, phenotypes, strict=False):
+        for i, m in enumerate(methods):
+            row = by.get((m, name))
+            if row is None or row["value"] is None:
+                continue
+            marker = "D" if m.startswith("ceiling") else "s" if m in words.REFERENCES else "o"
+            if row["lo"] is not None:
+                axis.plot([max(row["lo"], -0.5), row["hi"]], [i, i], color=colour(m), lw=1.6)
+            axis.plot(max(row["value"], -0.5), i, marker, color=colour(m), ms=5)
+        axis.axvline(0, color="#999999", lw=0.8, ls=":")
+        axis.set(title=words.label(name), xlim=(-0.5, 1.02), yticks=range(len(methods)))
+        axis.set_yticklabels([words.method(m) for m in methods])
+        axis.set_ylim(len(methods) - 0.4, -0.6)
+        axis.grid(axis="x", color="#eeeeee")
+    for axis in list(axes.flat)[len(phenotypes) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("R² on the test split")
+    figure.tight_layout()
+    return as_svg(figure, "R squared with 95 % intervals of every method and reference row, one panel per quantity.")
+
+
+def scatter(predictions: Sequence[Row], phenotypes: Sequence[str], method: str) -> str:
+    """Predicted against measured, test split."""
+    figure, axes = plt.subplots(1, len(phenotypes), figsize=(3.4 * len(phenotypes), 3.3), squeeze=False)
+    for axis, name in zip(axes[0], phenotypes, strict=True):
+        points = [(r["truth"], r["prediction"]) for r in predictions if r["phenotype"] == name]
+        low, high = (f(v for p in points for v in p) for f in (min, max))
+        axis.plot([low, high], [low, high], color="#999999", lw=0.8, ls=":")
+        axis.scatter(*zip(*points, strict=True), s=9, alpha=0.6, color=colour(method), linewidths=0)
+        axis.set(title=words.label(name), xlabel=f"measured ({words.unit(name)})", ylabel=f"predicted ({words.unit(name)})")
+        axis.set_aspect("equal", adjustable="datalim")
+    figure.tight_layout()
+    return as_svg(figure, f"Predicted against measured {', '.join(map(words.label, phenotypes))} by {words.method(method)}.")
+
+
+def curves(history: Mapping[str, Sequence[Row]]) -> str:
+    """Training curves of every trained method: losses, patient retrieval, phase retrieval, frame cosine."""
+    panels = (
+        ("loss", "Loss (solid: training, dashed: validation)", ("train", "val")),
+        ("patient_r10", "Own partner among the first ten (validation)", ("val",)),
+        ("phase_acc", "Phase found (solid: own frames, dashed: another patient's)", ()),
+        ("frame_cosine", "Cosine between frames of one patient", ("val",)),
+    )
+    figure, axes = plt.subplots(2, 2, figsize=(10.5, 6))
+    for axis, (name, title, splits) in zip(axes.flat, panels, strict=True):
+        for m, rows in history.items():
+            lines = [(name, s) for s in splits] or [("phase_acc_own", "val"), ("phase_acc_other", "val")]
+            for (metric, split), style in zip(lines, ("-", "--"), strict=False):
+                points = [(r["epoch"], r["value"]) for r in rows if r["name"] == metric and r["split"] == split]
+                if points:
+                    first = style == "-"
+                    axis.plot(*zip(*points, strict=True), style, color=colour(m), lw=1.4, label=words.method(m) if first else None)
+        axis.set(title=title, xlabel="epoch")
+        axis.grid(color="#eeeeee")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8)
+    figure.tight_layout()
+    return as_svg(figure, "Training curves: losses, patient retrieval, phase retrieval and frame similarity over epochs.")
+
+
+def ecg_paper(strip_mv: Any, r_peaks: Any, lead_names: Sequence[str]) -> str:
+    """Twelve leads on paper, 25 mm/s and 10 mm/mV: three rows of four leads, and lead II below with its R peaks."""
+    figure = plt.figure(figsize=(10.2, 4.6))
+    axis = figure.add_axes((0, 0, 1, 1))
+    rate, row_mv = 500, 2.2
+    order = [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    for r, leads in enumerate(order):
+        for c, lead in enumerate(leads):
+            part = slice(int(c * 2.5 * rate), int((c + 1) * 2.5 * rate), 2)
+            seconds = [i / rate for i in range(part.start, part.stop, 2)]
+            axis.plot(seconds, strip_mv[lead, part].clip(-1.6, 1.6) - r * row_mv, color="#111111", lw=0.7)
+            axis.text(c * 2.5 + 0.05, 0.85 - r * row_mv, lead_names[lead], fontsize=8, weight="bold")
+    seconds = [i / rate for i in range(0, 5000, 2)]
+    axis.plot(seconds, strip_mv[1, ::2].clip(-1.6, 1.6) - 3 * row_mv, color="#111111", lw=0.7)
+    axis.plot([p / rate for p in r_peaks], [1.2 - 3 * row_mv] * len(r_peaks), "v", color="#0072B2", ms=4)
+    axis.text(0.05, 0.85 - 3 * row_mv, "II", fontsize=8, weight="bold")
+    axis.set(xlim=(0, 10), ylim=(-3 * row_mv - 1.3, 1.5))
+    axis.set_xticks([i / 5 for i in range(51)], labels=[])
+    axis.set_yticks([i / 2 for i in range(-15, 4)], labels=[])
+    axis.grid(color="#f3c6c6", lw=0.6)
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    axis.set_aspect(0.4)
+    return as_svg(figure, "Twelve-lead ECG on paper, 25 mm per second and 10 mm per millivolt, with the R peaks found.")

@@ -1,0 +1,150 @@
+"""Tables: the comparison as CSV, and the page's tables as rows of text."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+from ptacl.artifacts import write_bytes
+from ptacl.cohort.fields import COVARIATES, PHENOTYPES
+from ptacl.report import words
+from ptacl.report.load import Row, Study
+
+SPLITS = ("train", "val", "calibration", "test")
+
+
+def write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Rows as CSV; empty where there is no number."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for r in rows:
+        writer.writerow({k: "" if r.get(k) is None else r[k] for k in columns})
+    write_bytes(path, text.getvalue().encode())
+
+
+def cohort_table(study: Study) -> list[list[str]]:
+    """Header and rows: number, covariates and phenotypes (mean and SD) of the pairs by split and sex."""
+    known = {(s["subject_id"], s["visit"]): s for s in study.subjects}
+    pairs = [(p["split"], known[p["subject_id"], p["visit"]]) for p in study.pairs]
+    groups = [("all", [s for _, s in pairs])]
+    groups += [(split, [s for x, s in pairs if x == split]) for split in SPLITS]
+    groups += [(name, [s for _, s in pairs if s.get("sex") == code]) for name, code in (("women", 0.0), ("men", 1.0))]
+    table = [["", *(name for name, _ in groups)], ["pairs", *(f"{len(g):,}" for _, g in groups)]]
+    names = [n for n in (*COVARIATES, *PHENOTYPES) if any(s.get(n) is not None for _, s in pairs) and n != "sex"]
+    if any(s.get("sex") is not None for _, s in pairs):
+        table.append(["women", *(_share([s.get("sex") == 0.0 for s in g if s.get("sex") is not None]) for _, g in groups)])
+    for n in names:
+        title = f"{words.label(n)} ({words.unit(n)})" if words.unit(n) else words.label(n)
+        table.append([title, *(_mean_sd([s[n] for s in g if s.get(n) is not None]) for _, g in groups)])
+    return table
+
+
+def quality_tables(study: Study) -> list[tuple[str, list[list[str]]]]:
+    """Titles with tables: flags of usable ECGs and cines, how the heart's centre was found."""
+    ecg = [r for r in study.ecg if r["status"] == "ok"]
+    cmr = [r for r in study.cmr if r["status"] == "ok"]
+    return [
+        ("ECG: usable recordings with a flag", _flags(ecg)),
+        (
+            "ECG: cardiac phase",
+            [["usable for the local loss", _share([bool(r["phase_ok"]) for r in ecg])],
+             ["R peaks by the first detector", _share([(r["r_method"] or "").startswith("sleepecg:II") for r in ecg])]],
+        ),
+        ("CMR: usable cines with a flag", _flags(cmr)),
+        ("CMR: how the heart's centre was found", _counts(Counter(r["centre_method"] for r in cmr))),
+    ]  # fmt: skip
+
+
+def _flags(rows: list[Row]) -> list[list[str]]:
+    found = Counter(words.flag(f) for r in rows for f in r["flags"])
+    return [["usable", f"{len(rows):,}"], *_counts(found)]
+
+
+def _counts(counter: Counter) -> list[list[str]]:
+    return [[str(k), f"{n:,}"] for k, n in sorted(counter.items(), key=lambda x: (-x[1], str(x[0])))]
+
+
+def regression_table(study: Study, methods: Sequence[str], phenotypes: Sequence[str]) -> list[list[str]]:
+    """Header and rows: R² with interval, r, mean absolute error, n, by phenotype and method."""
+    by = {(r["method"], r["phenotype"], r["metric"]): r for r in study.regression}
+    table = [["quantity", "method", "R² (95 % interval)", "Pearson r", "mean absolute error", "n", "note"]]
+    for name in phenotypes:
+        for m in methods:
+            r2 = by.get((m, name, "r2"))
+            if r2 is not None:
+                mae = by.get((m, name, "mae"), {}).get("value")
+                error = f"{words.number(mae)} {words.unit(name)}".strip() if mae is not None else "–"
+                pearson = words.number(by.get((m, name, "pearson_r"), {}).get("value"))
+                row = [words.label(name), words.method(m), words.with_interval(r2), pearson, error]
+                table.append([*row, str(r2["n"]), r2["note"] or ""])
+    return table
+
+
+def identification_table(study: Study) -> list[list[str]]:
+    """Header and rows: recall, median rank and mean reciprocal rank by method and direction, with chance."""
+    rows = [r for r in study.retrieval if r["task"] == "identification"]
+    table = [["method", "direction", "R@1", "R@5", "R@10", "median rank", "mean reciprocal rank", "gallery", "note"]]
+    for m, d in dict.fromkeys((r["method"], r["direction"]) for r in rows):
+        by = {(r["metric"], r["k"]): r for r in rows if (r["method"], r["direction"]) == (m, d)}
+        cells = [by.get(("recall", k)) for k in (1, 5, 10)] + [by.get(("median_rank", None)), by.get(("mrr", None))]
+        digits = (2, 2, 2, 0, 2)
+        texts = [
+            f"{words.with_interval(c, n)}; chance {words.number(c['chance'], n if n == 0 else 3)}" if c else "–"
+            for c, n in zip(cells, digits, strict=True)
+        ]
+        first = cells[0] or {}
+        table.append([words.method(m), direction(d), *texts, str(first.get("gallery", "")), first.get("note") or ""])
+    return table
+
+
+def similarity_table(study: Study, k: int = 10) -> list[list[str]]:
+    """Header and rows: precision and mean difference of the first k, with chance and oracle, by phenotype and method."""
+    rows = [r for r in study.retrieval if r["task"] == "phenotype" and r["k"] == k]
+    table = [["quantity", "method", "direction", f"precision@{k}", "chance", "oracle", f"difference of the first {k}", "chance"]]
+    for name, m, d in sorted(
+        dict.fromkeys((r["phenotype"], r["method"], r["direction"]) for r in rows), key=lambda x: list(PHENOTYPES).index(x[0]) if x[0] in PHENOTYPES else 99
+    ):
+        by = {r["metric"]: r for r in rows if (r["phenotype"], r["method"], r["direction"]) == (name, m, d)}
+        p, a = by.get("precision"), by.get("abs_difference")
+        if p and a:
+            units = words.unit(name)
+            table.append(
+                [
+                    words.label(name), words.method(m), direction(d), words.with_interval(p), words.number(p["chance"]),
+                    words.number(p["oracle"]), f"{words.with_interval(a, 1)} {units}",
+                    f"{words.number(a['chance'], 1)} {units}",
+                ]
+            )  # fmt: skip
+    return table
+
+
+def phase_table(study: Study) -> list[list[str]]:
+    """Header and rows: phase retrieval on own and on another patient's frames."""
+    rows = [r for r in study.retrieval if r["task"] == "phase"]
+    table = [["method", "own frames", "another patient's frames", "chance", "patients"]]
+    for m in dict.fromkeys(r["method"] for r in rows):
+        by = {r["metric"]: r for r in rows if r["method"] == m}
+        own, other = by["phase_accuracy_own"], by["phase_accuracy_other"]
+        texts = [words.with_interval(own), words.with_interval(other), words.number(own["chance"])]
+        table.append([words.method(m), *texts, str(own["n"])])
+    return table
+
+
+def direction(name: str) -> str:
+    """`ecg_to_cmr` as people write it."""
+    return " → ".join(x.upper() for x in name.split("_to_"))
+
+
+def _mean_sd(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return "–"
+    digits = 2 if abs(fmean(values)) < 10 else 1
+    return f"{words.number(fmean(values), digits)} ({words.number(pstdev(values), digits)})"
+
+
+def _share(values: Sequence[Any]) -> str:
+    return f"{sum(values):,} ({100 * sum(values) / len(values):.0f} %)" if values else "–"
