@@ -145,7 +145,7 @@ def phase_retrieval(ecg: np.ndarray, cmr: np.ndarray, subjects: Sequence[str], d
 
     `ecg`, `cmr`: [n, K, 128], unit length. Only the gap between the two is the patient's own timing.
     """
-    n, k = ecg.shape[:2] if len(ecg) else (0, 1)
+    n, k = ecg.shape[:2]
     rows = []
     for name, frames in (("phase_accuracy_own", cmr), ("phase_accuracy_other", np.roll(cmr, 1, axis=0))):
         right = (np.einsum("nkd,nmd->nkm", ecg, frames).argmax(2) == np.arange(k)).mean(1) if n > 1 else np.zeros(0)

@@ -95,9 +95,11 @@ def _retrieval(
 
 
 def _phase(table: pa.Table, keys: list[tuple[str, int]], test: np.ndarray, draws: Draws) -> list[dict[str, Any]]:
-    """Phase retrieval over the test subjects' first visits with usable phase."""
+    """Phase retrieval over the test subjects' first visits with usable phase; nothing where there is none."""
     known = table["ecg_phase"].is_valid().to_numpy(zero_copy_only=False)
     rows = [int(test[i]) for i in _first_visits(keys, test) if known[test[i]]]
+    if not rows:
+        return []
     ecg, cmr = (
         np.array([table[c][i].as_py() for i in rows], np.float32).reshape(len(rows), -1, PROJECTION)
         for c in ("ecg_phase", "cmr_phase")

@@ -12,6 +12,9 @@ BLOOD_LEVEL, BLOOD_SNR = 260.0, 28.0
 FIBRILLATION_BLUR = 0.35
 _BANK = 1 << 19
 _NOISE_COPIES = 6
+# Share of the moving window above and to the left of the LV axis: the right ventricle lies there.
+_WINDOW_ABOVE, _WINDOW_LEFT = 0.57, 0.62
+_LARGEST_SHIFT_MM, _LARGEST_ATRIUM_ML = 3.0, 220.0
 
 
 def _bssfp(density: float, t1_ms: float, t2_ms: float, flip_deg: float = 80.0) -> float:
@@ -39,7 +42,7 @@ def _noise_bank() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return first, second, (texture / texture.std()).astype(np.float32)
 
 
-def _rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+def rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
     """Magnitude of the signal with complex noise; works in place."""
     first, second, _ = _noise_bank()
     n = signal.size
@@ -85,18 +88,19 @@ def _body(subject: Subject, rng: np.random.Generator, preset: Preset) -> tuple[n
     texture = np.roll(_noise_bank()[2], tuple(rng.integers(0, 256, 2)), (0, 1))[:rows, :columns]
     image *= 1 + 0.10 * texture
     image += (image < 0.02) * (radius < 1) * np.clip(texture - 1.3, 0, 1) * 0.05  # vessels of the lung
-    shading = 1 + 0.30 * np.exp(-(((y + 90) / 95) ** 2)) - 0.10 * (x / 150) ** 2 + 0.12 * np.exp(-(((y - 120) / 80) ** 2))
+    near_chest, near_spine = np.exp(-(((y + 90) / 95) ** 2)), np.exp(-(((y - 120) / 80) ** 2))
+    shading = 1 + 0.30 * near_chest - 0.10 * (x / 150) ** 2 + 0.12 * near_spine
     return image.astype(np.float32), shading.astype(np.float32)
 
 
-class _Window:
+class Window:
     """The part of the image in which the heart moves, in polar coordinates about the LV axis of one slice."""
 
     def __init__(self, preset: Preset, lv_mm: tuple[float, float], shift_mm: np.ndarray) -> None:
         height, width = preset.window
         row, column = preset.rows / 2 + lv_mm[1] / preset.pixel_mm, preset.columns / 2 + lv_mm[0] / preset.pixel_mm
-        top = int(np.clip(row - 0.52 * height, 0, preset.rows - height))
-        left = int(np.clip(column - 0.62 * width, 0, preset.columns - width))
+        top = int(np.clip(row - _WINDOW_ABOVE * height, 0, preset.rows - height))
+        left = int(np.clip(column - _WINDOW_LEFT * width, 0, preset.columns - width))
         self.area = slice(top, top + height), slice(left, left + width)
         y, x = np.mgrid[self.area]
         self.x = ((x - column) * preset.pixel_mm - shift_mm[0]).ravel().astype(np.float32)
@@ -113,7 +117,8 @@ class _Window:
     def disc(self, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
         """Cover by discs, one per frame (centres and radii in mm [T])."""
         distance = np.hypot(self.x - np.reshape(x, (-1, 1)), self.y - np.reshape(y, (-1, 1)))
-        return np.clip((np.reshape(radius, (-1, 1)) - distance) * self.per_mm + np.float32(0.5), 0, 1).astype(np.float32)
+        cover = (np.reshape(radius, (-1, 1)) - distance) * self.per_mm + np.float32(0.5)
+        return np.clip(cover, 0, 1).astype(np.float32)
 
 
 def _over(image: np.ndarray, cover: np.ndarray, value: np.ndarray | float) -> None:
@@ -121,15 +126,18 @@ def _over(image: np.ndarray, cover: np.ndarray, value: np.ndarray | float) -> No
     image += cover * (value - image)
 
 
-def _ventricles(heart: Heart, k: int, window: _Window, background: np.ndarray, fatness: float) -> np.ndarray:
+def pericardium_mm(heart: Heart, k: int, fatness: float) -> np.ndarray:
+    """Radii [T, 360] of the pericardial sac of slice k; it follows the heart only in part, fat fills the rest."""
+    outer = np.maximum(np.maximum(heart.epi_mm[k], heart.rv_mm[k]), 13.0)
+    return 0.35 * outer.max(0) + 0.65 * outer + 2.2 + 1.1 * np.clip(fatness, -1.5, 3)
+
+
+def _ventricles(heart: Heart, k: int, window: Window, background: np.ndarray, fatness: float) -> np.ndarray:
     """Slice k below the base plane: fat, RV, wall, cavity, papillary muscles. float32 [T, pixels]."""
     endo, epi, rv = heart.endo_mm[k], heart.epi_mm[k], heart.rv_mm[k]
     frames = len(heart.share)
     image = np.tile(background, (frames, 1))
-    outer = np.maximum(np.maximum(epi, rv), 13.0)
-    # The pericardial sac follows the heart only in part; what it frees is fat and lung.
-    sac = 0.35 * outer.max(0) + 0.65 * outer + 2.2 + 1.1 * np.clip(fatness, -1.5, 3)
-    _over(image, window.inside(sac), 0.62 * TISSUE["fat"])
+    _over(image, window.inside(pericardium_mm(heart, k, fatness)), 0.62 * TISSUE["fat"])
     flow = np.abs(np.gradient(heart.share))
     blood = (TISSUE["blood"] * (1 + 0.05 * flow / flow.max())).astype(np.float32)[:, None]
     has_rv = rv > epi + 0.2
@@ -151,11 +159,11 @@ def _ventricles(heart: Heart, k: int, window: _Window, background: np.ndarray, f
     return image
 
 
-def _atria(heart: Heart, window: _Window, background: np.ndarray) -> np.ndarray:
-    """A slice above the base plane: left and right atrium, larger in systole, and the aortic root. float32 [T, pixels]."""
+def _atria(heart: Heart, window: Window, background: np.ndarray) -> np.ndarray:
+    """A slice above the base plane: both atria, larger in systole, and the aortic root. float32 [T, pixels]."""
     frames = len(heart.share)
     image = np.tile(background, (frames, 1))
-    left = 0.62 * (heart.la_ml / 70) ** (1 / 3) * 26 * (1 - 0.22 * (heart.share - 0.5))
+    left = 0.62 * (min(heart.la_ml, _LARGEST_ATRIUM_ML) / 70) ** (1 / 3) * 26 * (1 - 0.22 * (heart.share - 0.5))
     zero = np.zeros(frames)
     _over(image, window.disc(zero - 6, zero, 1.9 * left), 0.62 * TISSUE["fat"])
     for x, y, radius, level in ((6, 10, 1.15 * left, 1.0), (-30, -4, left, 0.95), (-8, -22, zero + 10.8, 1.05)):
@@ -170,12 +178,13 @@ def render(
     """The short-axis cine, uint16 [slices, frames, rows, columns]."""
     body, shading = _body(subject, rng, preset)
     gain = np.float32(BLOOD_LEVEL / TISSUE["blood"])
-    sigma = np.float32(BLOOD_LEVEL / BLOOD_SNR)
+    sigma = BLOOD_LEVEL / BLOOD_SNR
     still = body * shading * gain
     volume = np.empty((preset.n_slices, preset.n_frames, preset.rows, preset.columns), np.uint16)
     for k in range(preset.n_slices):
         # Breath-holds differ: the heart lies elsewhere by a millimetre.
-        window = _Window(preset, lv_mm, rng.normal(0, 1.3, 2))
+        shift = np.clip(rng.normal(0, 1.3, 2), -_LARGEST_SHIFT_MM, _LARGEST_SHIFT_MM)
+        window = Window(preset, lv_mm, shift)
         background = body[window.area].ravel()
         below = heart.below_base[k].astype(np.float32)[:, None]
         image = _ventricles(heart, k, window, background, subject["B"])
@@ -186,8 +195,8 @@ def render(
             # Beats of different length are averaged: motion is blurred in time.
             image = (1 - FIBRILLATION_BLUR) * image + FIBRILLATION_BLUR * np.roll(image, preset.n_frames // 7, axis=0)
         image = image * (shading[window.area].ravel() * gain)
-        copies = np.stack([_rician(still.copy(), sigma, rng) for _ in range(_NOISE_COPIES)]).astype(np.uint16)
+        copies = np.stack([rician(still.copy(), sigma, rng) for _ in range(_NOISE_COPIES)]).astype(np.uint16)
         volume[k] = copies[rng.integers(0, _NOISE_COPIES, preset.n_frames)]
-        moving = _rician(image.astype(np.float32), sigma, rng)
+        moving = rician(image.astype(np.float32), sigma, rng)
         volume[(k, slice(None), *window.area)] = moving.reshape(preset.n_frames, *preset.window)
     return volume

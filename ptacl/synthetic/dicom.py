@@ -30,10 +30,14 @@ class Series:
     row_axis: np.ndarray
     column_axis: np.ndarray
     pixel_mm: float
+    thickness_mm: float
+    location_mm: float
     rr_ms: float
+    step_mm: float | None = None  # between slices, where there are several
     first_instance: int = 1
     acquisition_time: str = "101231"
     frames: Sequence[int] | None = None  # which frames of the cycle these are, all by default
+    cycle_frames: int | None = None  # frames in the whole cycle, as many as there are by default
     private_blocks: bool = False
 
 
@@ -56,21 +60,24 @@ def _decimals(values: np.ndarray, digits: int) -> list[str]:
     return [f"{v:.{digits}f}" for v in values]
 
 
-def _files(eid: str, sex: str, age: int, series: Series) -> Iterator[tuple[str, bytes]]:
+def _files(eid: str, visit: int, sex: str, age: int, series: Series) -> Iterator[tuple[str, bytes]]:
     """(SOP instance UID, file bytes) of every frame of a series."""
-    uid_root = f"{ROOT}.{eid}.2"
+    uid_root = f"{ROOT}.{eid}.{visit}"
     frames, (rows, columns) = len(series.pixels), series.pixels.shape[1:]
-    cycle = list(series.frames) if series.frames is not None else list(range(frames))
-    full = max(max(cycle) + 1, frames) if series.frames is not None else frames
+    cycle = range(frames) if series.frames is None else series.frames
+    full = series.cycle_frames or frames
+    step = [] if series.step_mm is None else [_element(0x18, 0x88, "DS", f"{series.step_mm:g}")]
     before_trigger = b"".join(
         [
             _element(8, 0x1030, "LO", "HEART"), _element(8, 0x103E, "LO", series.description),
             _element(8, 0x1090, "LO", "synthetic-cohort"), _element(0x10, 0x10, "PN", eid),
             _element(0x10, 0x20, "LO", eid), _element(0x10, 0x40, "CS", sex),
             _element(0x10, 0x1010, "AS", f"{age:03d}Y"), _element(0x18, 0x15, "CS", "HEART"),
-            _element(0x18, 0x20, "CS", "GR"), _element(0x18, 0x23, "CS", "2D"), _element(0x18, 0x50, "DS", "8"),
+            _element(0x18, 0x20, "CS", "GR"), _element(0x18, 0x21, "CS", ["SK", "SS"]),
+            _element(0x18, 0x22, "CS", "RG"), _element(0x18, 0x23, "CS", "2D"),
+            _element(0x18, 0x50, "DS", f"{series.thickness_mm:g}"),
             _element(0x18, 0x80, "DS", f"{series.rr_ms / full:.2f}"), _element(0x18, 0x81, "DS", "1.16"),
-            _element(0x18, 0x87, "DS", "1.5"), _element(0x18, 0x1030, "LO", series.description),
+            _element(0x18, 0x87, "DS", "1.5"), *step, _element(0x18, 0x1030, "LO", series.description),
         ]
     )  # fmt: skip
     before_instance = b"".join(
@@ -91,8 +98,9 @@ def _files(eid: str, sex: str, age: int, series: Series) -> Iterator[tuple[str, 
         [
             _element(0x20, 0x32, "DS", _decimals(series.origin_mm, 4)),
             _element(0x20, 0x37, "DS", _decimals(np.concatenate([series.row_axis, series.column_axis]), 6)),
-            _element(0x20, 0x52, "UI", f"{uid_root}.30"), _element(0x28, 2, "US", 1),
-            _element(0x28, 4, "CS", "MONOCHROME2"), _element(0x28, 0x10, "US", rows), _element(0x28, 0x11, "US", columns),
+            _element(0x20, 0x52, "UI", f"{uid_root}.30"), _element(0x20, 0x1041, "DS", f"{series.location_mm:.4f}"),
+            _element(0x28, 2, "US", 1), _element(0x28, 4, "CS", "MONOCHROME2"),
+            _element(0x28, 0x10, "US", rows), _element(0x28, 0x11, "US", columns),
             _element(0x28, 0x30, "DS", [f"{series.pixel_mm:.6f}"] * 2), _element(0x28, 0x100, "US", 16),
             _element(0x28, 0x101, "US", 12), _element(0x28, 0x102, "US", 11), _element(0x28, 0x103, "US", 0),
             _element(0x28, 0x1050, "DS", "220"), _element(0x28, 0x1051, "DS", "480"), private,
@@ -104,7 +112,7 @@ def _files(eid: str, sex: str, age: int, series: Series) -> Iterator[tuple[str, 
             [
                 _element(8, 5, "CS", "ISO_IR 100"), _element(8, 8, "CS", ["ORIGINAL", "PRIMARY", "M", "RETRO", "NORM"]),
                 _element(8, 0x16, "UI", _MR_STORAGE), _element(8, 0x18, "UI", uid), _element(8, 0x20, "DA", "20190307"),
-                _element(8, 0x30, "TM", "101231"), _element(8, 0x32, "TM", series.acquisition_time),
+                _element(8, 0x30, "TM", "100000"), _element(8, 0x32, "TM", series.acquisition_time),
                 _element(8, 0x60, "CS", "MR"), _element(8, 0x70, "LO", "SYNTHETIC"),
             ]
         )  # fmt: skip
@@ -128,16 +136,16 @@ def _meta(uid: str) -> bytes:
 
 
 def zip_of_series(
-    eid: str, sex: str, age: int, series: list[Series], rng: np.random.Generator, manifest: str = "manifest.cvs"
+    series: list[Series], rng: np.random.Generator, *, eid: str, visit: int, sex: str, age: int, manifest: str
 ) -> bytes:
     """A zip of all frames in shuffled order, with the manifest whose unquoted date holds commas."""
-    files = [(uid, s, data) for s in series for uid, data in _files(eid, sex, age, s)]
+    files = [(uid, s, data) for s in series for uid, data in _files(eid, visit, sex, age, s)]
     lines = [_MANIFEST_HEADER]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for i in rng.permutation(len(files)):
             uid, s, data = files[i]
             archive.writestr(zipfile.ZipInfo(f"{uid}.dcm", _ZIP_TIME), data, zipfile.ZIP_DEFLATED, 1)
-            lines.append(f"{uid}.dcm,{eid},{ROOT}.{eid}.2.10,HEART,{s.number},{s.description},AET,HOST,{_DATE}")
+            lines.append(f"{uid}.dcm,{eid},{ROOT}.{eid}.{visit}.10,HEART,{s.number},{s.description},AET,HOST,{_DATE}")
         archive.writestr(zipfile.ZipInfo(manifest, _ZIP_TIME), "\n".join(lines))
     return buffer.getvalue()

@@ -134,7 +134,7 @@ def _lv_areas(
 def _scaled_discs(
     profile: np.ndarray, weight: np.ndarray, smallest_ml: float, largest_ml: float, share: np.ndarray, step_mm: float
 ) -> np.ndarray:
-    """Areas [Z, T] proportional to a profile; their weighted disc summation follows the filling curve in every frame."""
+    """Areas [Z, T] proportional to a profile; their weighted disc summation follows the filling curve exactly."""
     volume = smallest_ml + (largest_ml - smallest_ml) * share
     return profile * (volume * 1e3 / step_mm / (profile * weight).sum(0))
 
@@ -190,6 +190,6 @@ def _right_ventricle(y, rng, epi, heights, base, length, below_base, share, pres
 
 
 def label_areas(heart: Heart) -> dict[str, np.ndarray]:
-    """Areas of the rendered labels, mm2 [Z, T]: LV cavity, wall, RV cavity, each as far as its slab is below the base."""
+    """Areas of the rendered labels, mm2 [Z, T]: LV cavity, wall, RV cavity, as far as the slab is below the base."""
     endo, epi, rv = (outline_area(r) * heart.below_base for r in (heart.endo_mm, heart.epi_mm, heart.rv_mm))
     return {"LV": endo, "WALL": epi - endo, "RV": rv - epi}

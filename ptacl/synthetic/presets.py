@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preset:
-    """Matrix, pixel (mm), slices, frames, slice step and thickness (mm), place of the first slice (mm from the base plane,
-    towards the apex), half-width of its random offset (mm), window of moving pixels (rows, columns), whether headers
-    carry private blocks of realistic length.
+    """Matrix, pixel (mm), slices, frames, slice step and thickness (mm), place of the first slice (mm from the base
+    plane, towards the apex), half-width of its random offset (mm), window of moving pixels (rows, columns), whether
+    headers carry private blocks of realistic length.
     """
 
     rows: int
@@ -25,6 +25,6 @@ class Preset:
 
 PRESETS = {
     # Six slices spread over the ventricle; the field of view is 270 mm.
-    "small": Preset(104, 104, 2.6, 6, 20, 16.0, 8.0, 4.0, 2.0, (50, 54), False),
-    "full": Preset(208, 210, 1.826923, 11, 50, 10.0, 8.0, -10.0, 4.0, (70, 76), True),
+    "small": Preset(104, 104, 2.6, 6, 20, 16.0, 8.0, 4.0, 2.0, (52, 58), False),
+    "full": Preset(208, 210, 1.826923, 11, 50, 10.0, 8.0, -10.0, 4.0, (74, 84), True),
 }

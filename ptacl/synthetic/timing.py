@@ -34,7 +34,7 @@ def timing(subject: Subject) -> Timing:
     systole = (541 - 2.2 * rate if male else 540 - 2.0 * rate) + subject["ESr"]
     opening = max(pre_ejection - to_r, 10.0)
     end_systole = float(np.clip(systole - to_r, opening + 150, 0.72 * rr))
-    mitral = end_systole + max(subject["IVRT"], 40.0)
+    mitral = min(end_systole + max(subject["IVRT"], 40.0), rr - 80)
     kick = rr - to_r - (subject["PR"] - 70) + subject["tA"]
     # The kick ends within the cycle: a curve that breaks off at the R wave would not be periodic.
     kick = float(np.clip(kick, mitral, max(mitral, rr - _SHORTEST_ATRIAL_MS)))

@@ -22,8 +22,7 @@ def save_checkpoint(
     """Writes everything a resumed run needs, atomically."""
     state = {
         "digest": digest, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-        "scheduler": {"last_epoch": scheduler.last_epoch, "_step_count": scheduler._step_count,
-                      "_last_lr": scheduler.get_last_lr()},
+        "scheduler": scheduler.state_dict(),
         "epoch": progress.epoch, "history": progress.history, "best": progress.best,
         "best_weights": progress.best_weights,
     }  # fmt: skip
