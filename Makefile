@@ -24,9 +24,7 @@ test: setup  ## everything, the workflow included
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
-	$(BIN)/snakemake --lint
 	$(BIN)/python envs/generate.py --check
 
 lock:  ## the newest versions that pyproject.toml allows, without hashes (their digits look like participant ids)

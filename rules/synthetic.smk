@@ -4,10 +4,10 @@ if config["synthetic"]:
 
     rule synthetic:
         output:
-            result("synthetic/phenotypes.csv"),
-            result("synthetic/timings.csv"),
-            result("synthetic/expected.parquet"),
-            result("synthetic/truth.parquet"),
+            phenotypes=result("synthetic/phenotypes.csv"),
+            timings=result("synthetic/timings.csv"),
+            expected=result("synthetic/expected.parquet"),
+            truth=result("synthetic/truth.parquet"),
         log:
             log_of("synthetic"),
         benchmark:
@@ -21,7 +21,6 @@ if config["synthetic"]:
         params:
             settings=settings("synthetic"),
             code=stage_code("synthetic"),
-            out_dir=result("synthetic"),
         message:
             "Generating the synthetic cohort as UK Biobank files"
         script:

@@ -122,6 +122,4 @@ def relative(row: Row, root: Path) -> Row:
         path = Path(name)
         return path.relative_to(root).as_posix() if path.is_absolute() and path.is_relative_to(root) else name
 
-    return replace(
-        row, ecg_path=shorten(row.ecg_path), cmr_path=shorten(row.cmr_path), lax_path=shorten(row.lax_path)
-    )
+    return replace(row, ecg_path=shorten(row.ecg_path), cmr_path=shorten(row.cmr_path), lax_path=shorten(row.lax_path))

@@ -82,9 +82,7 @@ def _write_subjects(settings: Mapping[str, Any], rows: list[Row], values: Values
         "visit": pa.array([r.visit for r in rows], pa.int8()),
         **{f"{k}_path": pa.array([getattr(r, f"{k}_path") for r in rows], pa.string()) for k in _FILES},
         "split": pa.array([splits[r.subject_id] for r in rows], pa.string()),
-        "shard": pa.array(
-            [shard_of(r.subject_id, settings["hash_key"], settings["shards"]) for r in rows], pa.int32()
-        ),
+        "shard": pa.array([shard_of(r.subject_id, settings["hash_key"], settings["shards"]) for r in rows], pa.int32()),
     }
     for q in quantities:
         columns[q] = pa.array([values.get((r.subject_id, r.visit), {}).get(q) for r in rows], pa.float64())

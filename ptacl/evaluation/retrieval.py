@@ -99,7 +99,9 @@ def phenotype_similarity(
 Scores = dict[tuple[str, int | None], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
-def _phenotype_scores(values: np.ndarray, known: np.ndarray, ranked: np.ndarray, others: np.ndarray, sd: float) -> Scores:
+def _phenotype_scores(
+    values: np.ndarray, known: np.ndarray, ranked: np.ndarray, others: np.ndarray, sd: float
+) -> Scores:
     """Per query: value, chance and oracle of every metric. `others`: gallery size of each query."""
     n = ranked.shape[1]
     in_gallery = np.arange(n) < others[:, None]

@@ -40,7 +40,10 @@ class Targets:
 
     def __init__(self, subjects: Path, keys: Sequence[tuple[str, int]], settings: Mapping[str, Any]) -> None:
         table = read_table(subjects, kind=SUBJECTS, version=SUBJECTS_VERSION)
-        place = {key: i for i, key in enumerate(zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True))}
+        place = {
+            key: i
+            for i, key in enumerate(zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True))
+        }
         self._rows = [place[k] for k in keys]
         self._table = table
         wanted = [*settings["targets"], *settings["extra_targets"]]
@@ -94,6 +97,8 @@ def _score(
     }  # fmt: skip
 
 
-def write_scores(path: Path, rows: list[dict[str, Any]], schema: pa.Schema, kind: str, settings: Mapping[str, Any]) -> None:
+def write_scores(
+    path: Path, rows: list[dict[str, Any]], schema: pa.Schema, kind: str, settings: Mapping[str, Any]
+) -> None:
     """Writes score or prediction rows."""
     write_table(path, pa.Table.from_pylist(rows, schema=schema), kind=kind, version=VERSION, settings=settings)

@@ -44,7 +44,11 @@ def _example(name: str, pair: Mapping[str, Any], results: Path, study: Study) ->
 
 def _facts(pair: Mapping[str, Any], subject: Row) -> list[tuple[str, str]]:
     facts = [("heart rate at the ECG", pair["heart_rate_bpm"], "/min"), ("RR at the MRI", pair["rr_ms"], "ms")]
-    facts += [("LVEDV", subject.get("LVEDV"), "ml"), ("LVEF", subject.get("LVEF"), "%"), ("LVM", subject.get("LVM"), "g")]
+    facts += [
+        ("LVEDV", subject.get("LVEDV"), "ml"),
+        ("LVEF", subject.get("LVEF"), "%"),
+        ("LVM", subject.get("LVM"), "g"),
+    ]
     return [(k, f"{v:.0f} {u}") for k, v, u in facts if v is not None]
 
 

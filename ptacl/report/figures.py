@@ -55,7 +55,9 @@ def forest(regression: Sequence[Row], phenotypes: Sequence[str], methods: Sequen
     """R² of every method and reference row by phenotype, with 95 % intervals."""
     columns = 3
     rows = -(-len(phenotypes) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(10.5, (0.23 * len(methods) + 0.9) * rows), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(10.5, (0.23 * len(methods) + 0.9) * rows), squeeze=False, sharey=True
+    )
     by = {(r["method"], r["phenotype"]): r for r in regression if r["metric"] == "r2"}
     for axis, name in zip(axes.flat, phenotypes, strict=False):
         for i, m in enumerate(methods):
@@ -87,10 +89,14 @@ def scatter(predictions: Sequence[Row], phenotypes: Sequence[str], method: str) 
         low, high = (f(v for p in points for v in p) for f in (min, max))
         axis.plot([low, high], [low, high], color="#999999", lw=0.8, ls=":")
         axis.scatter(*zip(*points, strict=True), s=9, alpha=0.6, color=colour(method), linewidths=0)
-        axis.set(title=words.label(name), xlabel=f"measured ({words.unit(name)})", ylabel=f"predicted ({words.unit(name)})")
+        axis.set(
+            title=words.label(name), xlabel=f"measured ({words.unit(name)})", ylabel=f"predicted ({words.unit(name)})"
+        )
         axis.set_aspect("equal", adjustable="datalim")
     figure.tight_layout()
-    return as_svg(figure, f"Predicted against measured {', '.join(map(words.label, phenotypes))} by {words.method(method)}.")
+    return as_svg(
+        figure, f"Predicted against measured {', '.join(map(words.label, phenotypes))} by {words.method(method)}."
+    )
 
 
 def curves(history: Mapping[str, Sequence[Row]]) -> str:
@@ -109,13 +115,21 @@ def curves(history: Mapping[str, Sequence[Row]]) -> str:
                 points = [(r["epoch"], r["value"]) for r in rows if r["name"] == metric and r["split"] == split]
                 if points:
                     first = style == "-"
-                    axis.plot(*zip(*points, strict=True), style, color=colour(m), lw=1.4, label=words.method(m) if first else None)
+                    axis.plot(
+                        *zip(*points, strict=True),
+                        style,
+                        color=colour(m),
+                        lw=1.4,
+                        label=words.method(m) if first else None,
+                    )
         axis.set(title=title, xlabel="epoch")
         axis.grid(color="#eeeeee")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
     figure.tight_layout()
-    return as_svg(figure, "Training curves: losses, patient retrieval, phase retrieval and frame similarity over epochs.")
+    return as_svg(
+        figure, "Training curves: losses, patient retrieval, phase retrieval and frame similarity over epochs."
+    )
 
 
 def ecg_paper(strip_mv: Any, r_peaks: Any, lead_names: Sequence[str]) -> str:

@@ -52,7 +52,10 @@ def write_xml(
         counts[8] = 0
     leads = [i for i in range(12) if not ("missing_lead" in faults and i in (4, 10))]
     kind = "ExerciseECG" if "exercise_type" in faults else "RestECG"
-    statements = [_STATEMENTS[subject.rhythm], *(["Electronic ventricular pacemaker"] if "pacemaker_text" in faults else [])]
+    statements = [
+        _STATEMENTS[subject.rhythm],
+        *(["Electronic ventricular pacemaker"] if "pacemaker_text" in faults else []),
+    ]
     found = measurements(subject, trace, rng)
     beats = "".join(
         f'<ArrhythmiaResults><Time units="ms">{round(t + BEAT_TIME_LAG_MS)}</Time><BeatClass>dominant</BeatClass>'

@@ -91,7 +91,9 @@ def _of_one_rhythm(
         known = np.where(male == (sex == "M"), 0.0, -np.inf) if covariates else 0.0
         for d, disease in enumerate(DISEASES):
             mean = class_mean(sex, disease, rhythm)
-            prior = (P_MALE if sex == "M" else 1 - P_MALE) * P_DISEASE[sex][d] * P_RHYTHM[disease][RHYTHMS.index(rhythm)]
+            prior = (
+                (P_MALE if sex == "M" else 1 - P_MALE) * P_DISEASE[sex][d] * P_RHYTHM[disease][RHYTHMS.index(rhythm)]
+            )
             residual = as_seen - mean[evidence]
             log_weights.append(np.log(prior) + known - 0.5 * np.square(residual @ whiten.T).sum(1))
             means.append(mean[target] + residual @ gain.T)

@@ -73,7 +73,9 @@ def train(
             progress.best = score
             progress.best_weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
         save_checkpoint(checkpoint, digest, model, optimizer, scheduler, progress)
-        bar.set_postfix({"loss": f"{scores['loss']:.3f}"} | {k: f"{v:.2f}" for k, v in validation.items() if "r10" in k})
+        bar.set_postfix(
+            {"loss": f"{scores['loss']:.3f}"} | {k: f"{v:.2f}" for k, v in validation.items() if "r10" in k}
+        )
         bar.update()
     bar.close()
     if progress.best_weights is not None:

@@ -86,7 +86,9 @@ def pretrain(
 
 def pick_device(device: str) -> torch.device:
     """`auto`: the GPU where there is one."""
-    return torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device)
+    return torch.device(
+        "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
+    )
 
 
 def _warn_of_plateau(history: list[dict[str, Any]]) -> None:

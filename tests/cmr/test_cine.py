@@ -277,7 +277,12 @@ def test_nifti_faults_have_their_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("positions", "count", "expected"),
-    [(np.arange(6.0), 3, [1, 2, 4]), (np.arange(9.0), 3, [2, 4, 6]), (np.arange(5.0), 1, [2]), (np.arange(6.0), 1, [2])],
+    [
+        (np.arange(6.0), 3, [1, 2, 4]),
+        (np.arange(9.0), 3, [2, 4, 6]),
+        (np.arange(5.0), 1, [2]),
+        (np.arange(6.0), 1, [2]),
+    ],
 )
 def test_slices_are_nearest_to_equal_parts_with_ties_to_the_base(positions, count: int, expected) -> None:
     assert choose_slices(positions * 10, count) == expected

@@ -157,7 +157,9 @@ def test_chance_and_oracle_are_what_random_and_perfect_orders_give() -> None:
     n = 300
     y = RNG.normal(size=n)
     random = [
-        phenotype_similarity(RNG.normal(size=(n, 3)), RNG.normal(size=(n, 3)), named(n), {"x": y}, {"x": y.std()}, "d", DRAWS)
+        phenotype_similarity(
+            RNG.normal(size=(n, 3)), RNG.normal(size=(n, 3)), named(n), {"x": y}, {"x": y.std()}, "d", DRAWS
+        )
         for _ in range(8)
     ]
     for metric, k in (("precision", 5), ("recall", 5), ("abs_difference", 5), ("map", None), ("ndcg", 10)):

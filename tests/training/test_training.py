@@ -42,7 +42,9 @@ def study(folder: Path, n: int = 32, repeat: int = 0) -> dict[str, Path]:
         person = i if i < n else i - n
         size, rr = 0.4 + 0.5 * (person % 8) / 8, 0.8 + 0.02 * (person // 8)
         peaks = np.arange(0.2, 10, rr)
-        beats = sum(np.exp(-0.5 * ((t - p) / 0.02) ** 2) + 0.3 * np.exp(-0.5 * ((t - p - 0.3) / 0.05) ** 2) for p in peaks)
+        beats = sum(
+            np.exp(-0.5 * ((t - p) / 0.02) ** 2) + 0.3 * np.exp(-0.5 * ((t - p - 0.3) / 0.05) ** 2) for p in peaks
+        )
         leads = np.outer(np.linspace(0.5, 1.5, 12) * size, beats) + 0.01 * rng.standard_normal((12, 5000))
         strips.append(np.round(leads / 0.005).astype(np.int16))
         radius = size * (1 - 0.3 * np.sin(np.pi * np.arange(20) / 20) ** 2)
@@ -66,7 +68,9 @@ def study(folder: Path, n: int = 32, repeat: int = 0) -> dict[str, Path]:
     return paths
 
 
-def run(paths: dict[str, Path], out: Path, settings: dict, warm: Path | None = None, seed: int = 0) -> dict[str, torch.Tensor]:
+def run(
+    paths: dict[str, Path], out: Path, settings: dict, warm: Path | None = None, seed: int = 0
+) -> dict[str, torch.Tensor]:
     pretrain(
         "x", seed, settings, paths["pairs"], paths["ecg_dir"], paths["cmr_dir"], out, warm_start_ecg=warm, device="cpu"
     )

@@ -17,7 +17,9 @@ SIGNAL_SUFFIXES = (".mat", ".dat")
 MAX_HEADER_BYTES = 256 * 1024
 MAX_SAMPLES = 500 * 1000 * 1000
 
-_RECORD = re.compile(r"(?P<name>[^\s/]+)(?P<segments>/\d+)?\s+(?P<signals>\d+)(?:\s+(?P<rate>[\d.]+)\S*)?(?:\s+(?P<n>\d+))?.*")
+_RECORD = re.compile(
+    r"(?P<name>[^\s/]+)(?P<segments>/\d+)?\s+(?P<signals>\d+)(?:\s+(?P<rate>[\d.]+)\S*)?(?:\s+(?P<n>\d+))?.*"
+)
 _FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
 _GAIN = re.compile(r"(?P<gain>-?[\d.]+(?:[eE][+-]?\d+)?)(?:\((?P<baseline>-?\d+)\))?(?:/(?P<unit>\S+))?")
 _MILLIVOLT = {"v": 1000.0, "mv": 1.0, "uv": 0.001, "µv": 0.001, "nv": 1e-6}
