@@ -20,7 +20,7 @@ ENLARGE_TO = 150
 
 def build_examples(study: Study, results: Path, count: int) -> list[dict[str, Any]]:
     """The first pairs of the test split in the order of their shard: ECG paper, cine sprite, what is known."""
-    rows = [p for p in study.pairs if p["split"] == "test"] or study.pairs
+    rows = [p for p in study.pairs if p["split"] == "test"]
     rows = sorted(rows, key=lambda r: (r["shard"], r["ecg_row"]))[:count]
     return [_example(chr(ord("A") + i), r, results, study) for i, r in enumerate(rows)]
 
@@ -43,12 +43,10 @@ def _example(name: str, pair: Mapping[str, Any], results: Path, study: Study) ->
 
 
 def _facts(pair: Mapping[str, Any], subject: Row) -> list[tuple[str, str]]:
-    facts = [("heart rate at the ECG", pair["heart_rate_bpm"], "/min"), ("RR at the MRI", pair["rr_ms"], "ms")]
-    facts += [
-        ("LVEDV", subject.get("LVEDV"), "ml"),
-        ("LVEF", subject.get("LVEF"), "%"),
-        ("LVM", subject.get("LVM"), "g"),
-    ]
+    facts: list[tuple[str, Any, str]] = [
+        ("heart rate at the ECG", pair["heart_rate_bpm"], "/min"), ("RR at the MRI", pair["rr_ms"], "ms"),
+        *((name, subject.get(name), unit) for name, unit in (("LVEDV", "ml"), ("LVEF", "%"), ("LVM", "g"))),
+    ]  # fmt: skip
     return [(k, f"{v:.0f} {u}") for k, v, u in facts if v is not None]
 
 
@@ -58,5 +56,6 @@ def sprite(cine: np.ndarray) -> str:
     frames = np.concatenate([np.concatenate(list(cine[:, t]), axis=1) for t in range(cine.shape[1])], axis=0)
     big = np.kron(frames, np.ones((repeat, repeat), np.uint8))
     buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, big, cmap="gray", vmin=0, vmax=255, format="png", metadata={"Software": None})
+    no_metadata: dict[str, Any] = {"Software": None}
+    matplotlib.image.imsave(buffer, big, cmap="gray", vmin=0, vmax=255, format="png", metadata=no_metadata)
     return base64.b64encode(buffer.getvalue()).decode()

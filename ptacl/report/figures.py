@@ -55,9 +55,8 @@ def forest(regression: Sequence[Row], phenotypes: Sequence[str], methods: Sequen
     """R² of every method and reference row by phenotype, with 95 % intervals."""
     columns = 3
     rows = -(-len(phenotypes) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(10.5, (0.23 * len(methods) + 0.9) * rows), squeeze=False, sharey=True
-    )
+    size = (10.5, (0.23 * len(methods) + 0.9) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
     by = {(r["method"], r["phenotype"]): r for r in regression if r["metric"] == "r2"}
     for axis, name in zip(axes.flat, phenotypes, strict=False):
         for i, m in enumerate(methods):
@@ -89,14 +88,12 @@ def scatter(predictions: Sequence[Row], phenotypes: Sequence[str], method: str) 
         low, high = (f(v for p in points for v in p) for f in (min, max))
         axis.plot([low, high], [low, high], color="#999999", lw=0.8, ls=":")
         axis.scatter(*zip(*points, strict=True), s=9, alpha=0.6, color=colour(method), linewidths=0)
-        axis.set(
-            title=words.label(name), xlabel=f"measured ({words.unit(name)})", ylabel=f"predicted ({words.unit(name)})"
-        )
+        axis.set_title(words.label(name))
+        axis.set(xlabel=f"measured ({words.unit(name)})", ylabel=f"predicted ({words.unit(name)})")
         axis.set_aspect("equal", adjustable="datalim")
     figure.tight_layout()
-    return as_svg(
-        figure, f"Predicted against measured {', '.join(map(words.label, phenotypes))} by {words.method(method)}."
-    )
+    names = ", ".join(map(words.label, phenotypes))
+    return as_svg(figure, f"Predicted against measured {names} by {words.method(method)}.")
 
 
 def curves(history: Mapping[str, Sequence[Row]]) -> str:
@@ -115,21 +112,14 @@ def curves(history: Mapping[str, Sequence[Row]]) -> str:
                 points = [(r["epoch"], r["value"]) for r in rows if r["name"] == metric and r["split"] == split]
                 if points:
                     first = style == "-"
-                    axis.plot(
-                        *zip(*points, strict=True),
-                        style,
-                        color=colour(m),
-                        lw=1.4,
-                        label=words.method(m) if first else None,
-                    )
+                    name_shown = words.method(m) if first else None
+                    axis.plot(*zip(*points, strict=True), style, color=colour(m), lw=1.4, label=name_shown)
         axis.set(title=title, xlabel="epoch")
         axis.grid(color="#eeeeee")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
     figure.tight_layout()
-    return as_svg(
-        figure, "Training curves: losses, patient retrieval, phase retrieval and frame similarity over epochs."
-    )
+    return as_svg(figure, "Training curves: losses, patient and phase retrieval, frame similarity over epochs.")
 
 
 def ecg_paper(strip_mv: Any, r_peaks: Any, lead_names: Sequence[str]) -> str:
@@ -142,10 +132,10 @@ def ecg_paper(strip_mv: Any, r_peaks: Any, lead_names: Sequence[str]) -> str:
         for c, lead in enumerate(leads):
             part = slice(int(c * 2.5 * rate), int((c + 1) * 2.5 * rate), 2)
             seconds = [i / rate for i in range(part.start, part.stop, 2)]
-            axis.plot(seconds, strip_mv[lead, part].clip(-1.6, 1.6) - r * row_mv, color="#111111", lw=0.7)
+            axis.plot(seconds, strip_mv[lead, part] - r * row_mv, color="#111111", lw=0.7)
             axis.text(c * 2.5 + 0.05, 0.85 - r * row_mv, lead_names[lead], fontsize=8, weight="bold")
     seconds = [i / rate for i in range(0, 5000, 2)]
-    axis.plot(seconds, strip_mv[1, ::2].clip(-1.6, 1.6) - 3 * row_mv, color="#111111", lw=0.7)
+    axis.plot(seconds, strip_mv[1, ::2] - 3 * row_mv, color="#111111", lw=0.7)
     axis.plot([p / rate for p in r_peaks], [1.2 - 3 * row_mv] * len(r_peaks), "v", color="#0072B2", ms=4)
     axis.text(0.05, 0.85 - 3 * row_mv, "II", fontsize=8, weight="bold")
     axis.set(xlim=(0, 10), ylim=(-3 * row_mv - 1.3, 1.5))

@@ -33,9 +33,8 @@ def flow_svg(flow: dict[str, Any]) -> str:
         parts.append(f'<path d="M170 {middle} H376" class="arrow" marker-end="url(#tip)"/>')
         left -= sum(reasons.values())
         y += step + 22
-    said = (
-        f"Of {flow['subjects']} visits found, {flow['pairs']} are usable pairs; {sum(excluded.values())} are excluded."
-    )
+    said = f"Of {flow['subjects']} visits found, {flow['pairs']} are usable pairs;"
+    said += f" {sum(excluded.values())} are excluded."
     tip = (
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" class="tip"/></marker></defs>'

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ptacl.artifacts import read_table
+from ptacl.errors import ArtifactError
 from ptacl.evaluation.compare import compare_regression
 
 Row = dict[str, Any]
@@ -53,7 +54,7 @@ def load_study(results: Path, config: Mapping[str, Any]) -> Study:
     predictions = {m: rows(f"predictions/{m}/seed{first}.parquet", "predictions") for m in methods}
     return Study(
         config=config,
-        flow=json.loads((results / "pairs/flow.json").read_text()),
+        flow=_flow(results / "pairs/flow.json"),
         subjects=rows("cohort/subjects.parquet", "cohort_subjects"),
         pairs=rows("pairs/pairs.parquet", "pairs"),
         ecg=[r for s in shards for r in rows(f"ecg/{s:04d}.parquet", "ecg_table")],
@@ -64,6 +65,15 @@ def load_study(results: Path, config: Mapping[str, Any]) -> Study:
         predictions=predictions,
         differences=_differences(results, methods, first, config),
     )
+
+
+def _flow(path: Path) -> Row:
+    """The participant flow. Raises ArtifactError unless pairs and excluded add up to everyone found."""
+    flow: Row = json.loads(path.read_text())
+    total = flow["pairs"] + sum(flow["excluded"].values())
+    if total != flow["subjects"]:
+        raise ArtifactError(f"pairs/flow.json: {flow['subjects']} found, but pairs and excluded add up to {total}")
+    return flow
 
 
 def over_seeds(rows: list[Row]) -> list[Row]:

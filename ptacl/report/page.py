@@ -1,6 +1,7 @@
 """The page: one file, no network, readable with or without scripts."""
 
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def build_page(study: Study, results: Path) -> str:
         examples=build_examples(study, results, settings["examples"]),
         seeds=study.config["seeds"],
         splits={s: sum(p["split"] == s for p in study.pairs) for s in tables.SPLITS},
-        settings=yaml.safe_dump(dict(study.config), sort_keys=True, allow_unicode=True),
+        settings=yaml.safe_dump(without_paths(study.config), sort_keys=True, allow_unicode=True),
         digest=settings_digest(dict(study.config)),
         version=__version__,
         packages=_versions(),
@@ -70,6 +71,15 @@ def build_page(study: Study, results: Path) -> str:
 def _difference_rows(study: Study) -> list[list[str]]:
     rows = [d | {"value": d["difference"]} for d in study.differences]
     return [[words.label(d["phenotype"]), words.with_interval(d)] for d in rows]
+
+
+def without_paths(value: Any) -> Any:
+    """The settings with absolute paths cut to their last part: they tell about the machine, and may name people."""
+    if isinstance(value, Mapping):
+        return {k: without_paths(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [without_paths(v) for v in value]
+    return f"…/{Path(value).name}" if isinstance(value, str) and value.startswith(("/", "~")) else value
 
 
 def _versions() -> list[tuple[str, Any]]:

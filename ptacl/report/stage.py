@@ -11,7 +11,8 @@ from ptacl.report.tables import write_csv
 
 _COMMON = ("value", "lo", "hi")
 REGRESSION_COLUMNS = (
-    "method", "protocol", "phenotype", "metric", *_COMMON, "n", "label_fraction", "subgroup", "note", "seeds", "seed_sd",
+    "method", "protocol", "phenotype", "metric", *_COMMON, "n", "label_fraction", "subgroup", "note", "seeds",
+    "seed_sd",
 )  # fmt: skip
 RETRIEVAL_COLUMNS = (
     "method", "task", "direction", "phenotype", "metric", "k", *_COMMON, "chance", "oracle", "gallery", "n", "note",

@@ -5,7 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean, stdev
 from typing import Any
 
 from ptacl.artifacts import write_bytes
@@ -36,9 +36,8 @@ def cohort_table(study: Study) -> list[list[str]]:
     table = [["", *(name for name, _ in groups)], ["pairs", *(f"{len(g):,}" for _, g in groups)]]
     names = [n for n in (*COVARIATES, *PHENOTYPES) if any(s.get(n) is not None for _, s in pairs) and n != "sex"]
     if any(s.get("sex") is not None for _, s in pairs):
-        table.append(
-            ["women", *(_share([s.get("sex") == 0.0 for s in g if s.get("sex") is not None]) for _, g in groups)]
-        )
+        female = [[s["sex"] == 0.0 for s in g if s.get("sex") is not None] for _, g in groups]
+        table.append(["women", *map(_share, female)])
     for n in names:
         title = f"{words.label(n)} ({words.unit(n)})" if words.unit(n) else words.label(n)
         table.append([title, *(_mean_sd([s[n] for s in g if s.get(n) is not None]) for _, g in groups)])
@@ -104,24 +103,13 @@ def identification_table(study: Study) -> list[list[str]]:
 
 
 def similarity_table(study: Study, k: int = 10) -> list[list[str]]:
-    """Header and rows: precision and mean difference of the first k, with chance and oracle, by phenotype and method."""
+    """Header and rows: precision and mean difference of the first k, chance and oracle, by phenotype and method."""
     rows = [r for r in study.retrieval if r["task"] == "phenotype" and r["k"] == k]
-    table = [
-        [
-            "quantity",
-            "method",
-            "direction",
-            f"precision@{k}",
-            "chance",
-            "oracle",
-            f"difference of the first {k}",
-            "chance",
-        ]
-    ]
-    for name, m, d in sorted(
-        dict.fromkeys((r["phenotype"], r["method"], r["direction"]) for r in rows),
-        key=lambda x: list(PHENOTYPES).index(x[0]) if x[0] in PHENOTYPES else 99,
-    ):
+    head = ["quantity", "method", "direction", f"precision@{k}", "chance", "oracle", f"difference of the first {k}"]
+    table = [[*head, "chance"]]
+    rank = {name: i for i, name in enumerate(PHENOTYPES)}
+    asked = dict.fromkeys((r["phenotype"], r["method"], r["direction"]) for r in rows)
+    for name, m, d in sorted(asked, key=lambda x: rank.get(x[0], len(rank))):
         by = {r["metric"]: r for r in rows if (r["phenotype"], r["method"], r["direction"]) == (name, m, d)}
         p, a = by.get("precision"), by.get("abs_difference")
         if p and a:
@@ -157,7 +145,7 @@ def _mean_sd(values: Sequence[float]) -> str:
     if len(values) < 2:
         return "–"
     digits = 2 if abs(fmean(values)) < 10 else 1
-    return f"{words.number(fmean(values), digits)} ({words.number(pstdev(values), digits)})"
+    return f"{words.number(fmean(values), digits)} ({words.number(stdev(values), digits)})"
 
 
 def _share(values: Sequence[Any]) -> str:

@@ -15,7 +15,8 @@ METHODS = {
 }  # fmt: skip
 REFERENCES = ("chance", "sex", "covariates", "median_beat")
 REASONS = {
-    "withdrawn": "withdrew consent", "duplicate": "same person and visit twice", "shared_file": "file shared by two ids",
+    "withdrawn": "withdrew consent", "duplicate": "same person and visit twice",
+    "shared_file": "file shared by two ids",
     "invalid_id": "id not valid", "no_ecg": "no ECG", "no_cmr": "no CMR", "ecg_truncated": "ECG file breaks off",
     "ecg_exercise_ecg": "exercise ECG, not resting", "ecg_missing_leads": "ECG leads missing",
     "ecg_flat_leads": "four or more ECG leads flat", "ecg_too_short": "ECG shorter than 9.9 s",
@@ -24,7 +25,8 @@ REASONS = {
     "cmr_no_cine_series": "no short-axis cine",
 }  # fmt: skip
 FLAGS = {
-    "atrial_fibrillation": "atrial fibrillation", "flat_lead": "a flat lead", "trailing_comma": "trailing comma in the file",
+    "atrial_fibrillation": "atrial fibrillation", "flat_lead": "a flat lead",
+    "trailing_comma": "trailing comma in the file",
     "pacemaker": "pacemaker", "poor_quality": "poor data quality, says the device", "saturated": "saturated samples",
     "dropout": "a stretch without signal", "rate_disagrees": "our rate and the device's differ",
     "leads_derived": "limb leads derived from others", "cropped": "cut to 10 s", "padded": "padded to 10 s",
@@ -94,7 +96,8 @@ def answers(
                     if (m, name) in r2 and r2[m, name]["value"] is not None
                 )
                 sentences.append(
-                    f"{label(name)} from the ECG by {method(best)}: R² {with_interval(row)}, {verdict}. For comparison: {others}."
+                    f"{label(name)} from the ECG by {method(best)}: R² {with_interval(row)}, {verdict}."
+                    f" For comparison: {others}."
                 )
         if not sentences:
             sentences.append("The test split is too small to say how well a phenotype can be read from the ECG.")
@@ -108,7 +111,8 @@ def answers(
         if row and row["value"] is not None and row["lo"] is not None:
             verdict = "above" if row["lo"] > row["chance"] else "not surely above"
             sentences.append(
-                f"The own cine is among the first ten of {row['gallery']} for {100 * row['value']:.0f} % of the test ECGs"
+                f"The own cine is among the first ten of {row['gallery']} for {100 * row['value']:.0f} %"
+                " of the test ECGs"
                 f" with {method(m)}, {verdict} the {100 * row['chance']:.0f} % of chance."
             )
     against = [d for d in differences if d["method"] == "ptacl" and d["lo"] is not None]

@@ -1,0 +1,178 @@
+"""A small results folder with plausible random numbers, written by the artifacts' contract."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from ptacl.artifacts import write_json, write_table, write_tensors
+from ptacl.cmr import stage as cmr_stage
+from ptacl.ecg import stage as ecg_stage
+from ptacl.evaluation import tables as scores
+from ptacl.store import pairs as store_pairs
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FIRST_ID = 9_000_001
+TARGETS = {"LVEDV": (150, 32), "LVM": (95, 24), "LVEF": (59, 6), "es_ms": (330, 25)}
+REFERENCES = ("chance", "sex", "covariates", "median_beat", "ceiling_meas")
+Study = tuple[Path, dict[str, Any]]
+
+
+def default_config(folder: Path) -> dict[str, Any]:
+    config = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    config["results"] = str(folder)
+    config["cohort"] |= {"shards": 2, "root": str(folder / "synthetic")}
+    config["evaluate"] |= {"targets": ["LVEDV", "LVM", "LVEF"], "extra_targets": ["es_ms"], "bootstraps": 100}
+    config["report"]["examples"] = 2
+    return config
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., Study]:
+    """Writes a study; `splits` says how many pairs each part has, `change` edits the config before."""
+
+    def write(
+        change: Callable[[dict[str, Any]], None] | None = None, *, phenotypes: bool = True,
+        splits: tuple[int, int, int, int] = (70, 12, 18, 20), folder: str = "results",
+    ) -> Study:  # fmt: skip
+        results = tmp_path / folder
+        config = copy.deepcopy(default_config(results))
+        if change:
+            change(config)
+        _Writer(results, config, splits, phenotypes).everything()
+        return results, config
+
+    return write
+
+
+class _Writer:
+    def __init__(self, results: Path, config: dict[str, Any], splits: tuple[int, ...], phenotypes: bool) -> None:
+        self.results, self.config, self.rng = results, config, np.random.default_rng(3)
+        self.split = [s for s, n in zip(("train", "val", "calibration", "test"), splits, strict=True) for _ in range(n)]
+        self.ids = [str(FIRST_ID + i) for i in range(len(self.split))]
+        self.shard = [i % 2 for i in range(len(self.ids))]
+        self.row = [i // 2 for i in range(len(self.ids))]
+        self.values = {k: self.rng.normal(m, s, len(self.ids)) for k, (m, s) in TARGETS.items()} if phenotypes else {}
+        self.test = [i for i, s in enumerate(self.split) if s == "test"]
+        self.note = None if len(self.test) >= 20 else f"no interval with {len(self.test)} test subjects"
+
+    def everything(self) -> None:
+        self.cohort()
+        for shard in (0, 1):
+            self.records(shard)
+        self.pairs()
+        for method in self.config["methods"]:
+            for seed in self.config["seeds"]:
+                self.scores(method, seed)
+                if method != "cmr":
+                    self.history(method, seed)
+        self.write("regression/references.parquet", "regression", scores.REGRESSION_SCHEMA,
+                   [r for m in REFERENCES for r in self.regression(m)])  # fmt: skip
+
+    def write(self, name: str, kind: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+        table = pa.Table.from_pylist(rows, schema=schema)
+        write_table(self.results / name, table, kind=kind, version=1, settings={}, extra={"ptacl.tensors": "0"})
+
+    def cohort(self) -> None:
+        n = len(self.ids)
+        columns: dict[str, Any] = {"subject_id": self.ids, "visit": pa.array([2] * n, pa.int8()), "split": self.split}
+        columns |= {"sex": [float(i % 2) for i in range(n)], "age": self.rng.normal(63, 8, n)}
+        table, path = pa.table(columns | self.values), self.results / "cohort/subjects.parquet"
+        write_table(path, table, kind="cohort_subjects", version=1, settings={})
+
+    def records(self, shard: int) -> None:
+        members = [i for i in range(len(self.ids)) if self.shard[i] == shard]
+        ecg, cmr = [], []
+        for i in members:
+            own = {"subject_id": self.ids[i], "visit": 2, "status": "ok", "tensor_row": self.row[i]}
+            flags = ["flat_lead"] if i % 9 == 0 else []
+            ecg.append(own | {"flags": flags, "phase_ok": i % 20 != 0, "r_method": "sleepecg:II"})
+            cmr.append(own | {"flags": ["slice_gap"] if i % 7 == 0 else [], "centre_method": "planes"})
+        self.write(f"ecg/{shard:04d}.parquet", "ecg_table", ecg_stage.SCHEMA, ecg)
+        self.write(f"cmr/{shard:04d}.parquet", "cmr_table", cmr_stage.SCHEMA, cmr)
+        beat = np.zeros(400, np.int16)
+        beat[:11] = [0, 40, 120, 240, 120, 20, -60, -20, 0, 0, 0]
+        strips = np.tile(np.resize(beat, 5000), (len(members), 12, 1))
+        beats = np.zeros((len(members), 12, 600), np.int16)
+        cines = self.rng.integers(0, 255, (len(members), 3, 20, 16, 16), np.uint8)
+        write_tensors(self.results / f"ecg/{shard:04d}.safetensors", {"ecg": strips, "median_beat": beats},
+                      kind="ecg_tensors", version=1, settings={})  # fmt: skip
+        write_tensors(self.results / f"cmr/{shard:04d}.safetensors", {"cine": cines}, kind="cmr_tensors", version=1,
+                      settings={})  # fmt: skip
+
+    def pairs(self) -> None:
+        rows = [
+            {
+                "subject_id": self.ids[i], "visit": 2, "split": self.split[i], "shard": self.shard[i],
+                "ecg_row": self.row[i], "cmr_row": self.row[i], "r_peaks": list(range(3, 5000, 400)), "phase_ok": True,
+                "heart_rate_bpm": 75.0, "lead_mask": [True] * 12, "rr_ms": 800.0, "phase_0": 0.0, "ed_frame": 0,
+                "es_frame": 8, "ecg_digest": "0", "cmr_digest": "0",
+            }
+            for i in range(len(self.ids))
+        ]  # fmt: skip
+        self.write("pairs/pairs.parquet", "pairs", store_pairs._pairs_schema(), rows)
+        excluded = {"withdrawn": 3, "no_cmr": 5, "ecg_truncated": 2, "cmr_too_few_slices": 1}
+        flow = {"subjects": len(rows) + 11, "excluded": excluded, "pairs": len(rows)}
+        write_json(self.results / "pairs/flow.json", flow)
+
+    def history(self, method: str, seed: int) -> None:
+        names = {"mae": ["loss"], "global": ["loss", "global"], "ptacl": ["loss", "global", "local"]}.get(method, [])
+        curves = [(n, s) for n in names for s in ("train", "val")]
+        if "global" in names:
+            curves += [(n, "val") for n in ("patient_r10", "phase_acc_own", "phase_acc_other", "frame_cosine")]
+        rows = [
+            {"epoch": e, "step": 10 * e, "split": s, "name": n, "value": 1 / (e + 1)}
+            for n, s in curves
+            for e in range(5)
+        ]
+        columns = [("epoch", pa.int32()), ("step", pa.int64()), ("split", pa.string()), ("name", pa.string())]
+        self.write(f"models/{method}/seed{seed}/history.parquet", "history",
+                   pa.schema([*columns, ("value", pa.float64())]), rows)  # fmt: skip
+
+    def regression(self, method: str) -> list[dict[str, Any]]:
+        rows = []
+        for name in self.values if self.test else {}:
+            for metric, value in (("r2", 0.4), ("pearson_r", 0.63), ("mae", 12.0)):
+                value += float(self.rng.uniform(-0.1, 0.1))
+                bounds = (None, None) if self.note else (value - 0.1, value + 0.1)
+                rows.append({
+                    "method": method, "protocol": "probe", "phenotype": name, "metric": metric, "value": value,
+                    "lo": bounds[0], "hi": bounds[1], "n": len(self.test), "label_fraction": 1.0, "subgroup": "all",
+                    "note": self.note,
+                })  # fmt: skip
+        return rows
+
+    def retrieval(self, method: str) -> list[dict[str, Any]]:
+        n = len(self.test)
+
+        def row(task: str, metric: str, value: float, k: int | None = None, **more: Any) -> dict[str, Any]:
+            bounds = {"lo": None, "hi": None} if self.note else {"lo": value * 0.9, "hi": value * 1.1}
+            common = {"method": method, "task": task, "metric": metric, "k": k, "value": value, "chance": 0.1,
+                      "oracle": 1.0, "gallery": n, "n": n, "direction": "ecg_to_cmr", "note": self.note}  # fmt: skip
+            return common | bounds | more
+
+        if method not in ("global", "ptacl") or not n:
+            return []
+        rows = [row("phase", "phase_accuracy_own", 0.9), row("phase", "phase_accuracy_other", 0.8)]
+        for direction in ("ecg_to_cmr", "cmr_to_ecg"):
+            rows += [row("identification", "recall", 0.2 + 0.03 * k, k, direction=direction) for k in (1, 5, 10)]
+            rows += [row("identification", m, 3.0, direction=direction) for m in ("median_rank", "mrr")]
+        for p in self.values:
+            rows += [row("phenotype", m, 0.4, 10, phenotype=p) for m in ("precision", "abs_difference")]
+        return rows
+
+    def scores(self, method: str, seed: int) -> None:
+        predictions = [
+            {"method": method, "subject_id": self.ids[i], "visit": 2, "phenotype": k, "truth": v[i],
+             "prediction": v.mean() + 0.5 * (v[i] - v.mean()) + self.rng.normal()}
+            for k, v in self.values.items() for i in self.test
+        ]  # fmt: skip
+        place = f"{method}/seed{seed}.parquet"
+        self.write(f"regression/{place}", "regression", scores.REGRESSION_SCHEMA, self.regression(method))
+        self.write(f"retrieval/{place}", "retrieval", scores.RETRIEVAL_SCHEMA, self.retrieval(method))
+        self.write(f"predictions/{place}", "predictions", scores.PREDICTIONS_SCHEMA, predictions)

@@ -1,0 +1,152 @@
+"""The report: one page that asks for nothing, names nobody, and stays honest in small studies."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptacl.artifacts import write_json
+from ptacl.errors import ArtifactError
+from ptacl.report.figures import ecg_paper
+from ptacl.report.stage import build_report
+from ptacl.report.tables import _mean_sd
+
+
+class Page(HTMLParser):
+    """Tags with attributes, and visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def build(results: Path, config: dict) -> str:
+    build_report(results, config)
+    return (results / "report/index.html").read_text()
+
+
+@pytest.fixture
+def page(study) -> str:
+    return build(*study())
+
+
+def test_the_page_loads_nothing_from_elsewhere(page: str) -> None:
+    assert not [
+        a for _, attributes in Page(page).tags for k, a in attributes.items()
+        if k in ("src", "href", "xlink:href", "action", "data") and a and not a.startswith(("#", "data:"))
+    ]  # fmt: skip
+    assert not re.search(r"url\((?!#|['\"]?data:)|@import|fetch\(|XMLHttpRequest", page)
+
+
+def test_nobody_is_named_on_the_page_or_in_the_tables(study) -> None:
+    results, config = study()
+    text = build(results, config) + "".join(p.read_text() for p in (results / "tables").glob("*.csv"))
+    assert not re.search(r"(?<!\d)9000\d{3}(?!\d)", text)
+
+
+def test_absolute_paths_stay_off_the_page(study, tmp_path: Path) -> None:
+    assert str(tmp_path) not in build(*study())
+
+
+def test_every_figure_has_words_for_those_who_can_not_see_it(page: str) -> None:
+    images = [a for tag, a in Page(page).tags if tag in ("svg", "img") or "sprite" in (a.get("class") or "").split()]
+    assert len(images) >= 6
+    assert all(a.get("role") == "img" and a.get("aria-label") for a in images)
+
+
+def test_every_table_has_a_caption(page: str) -> None:
+    tags = [tag for tag, _ in Page(page).tags]
+    assert tags.count("table") == tags.count("caption") > 5
+
+
+def test_a_hostile_title_and_note_are_text(study) -> None:
+    hostile = "<script>alert(1)</script><img src=x onerror=y>"
+    page = build(*study(lambda c: c["report"].update(title=hostile, note=hostile)))
+    assert "<script>alert" not in page and "<img src=x" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_the_same_study_gives_the_same_bytes(study) -> None:
+    results, config = study()
+    first = build(results, config), (results / "tables/retrieval.csv").read_bytes()
+    assert (build(results, config), (results / "tables/retrieval.csv").read_bytes()) == first
+
+
+def test_title_note_and_origin_stand_before_the_answer(study) -> None:
+    page = build(*study(lambda c: c["report"].update(title="A title", note="belong to different people")))
+    head = page[page.index("<body") : page.index('id="answer"')]
+    assert "A title" in head and "belong to different people" in head and "independent implementation" in head
+
+
+def test_a_flow_that_does_not_add_up_is_refused(study) -> None:
+    results, config = study()
+    flow = json.loads((results / "pairs/flow.json").read_text())
+    write_json(results / "pairs/flow.json", flow | {"subjects": flow["subjects"] + 1})
+    with pytest.raises(ArtifactError, match="add up"):
+        build(results, config)
+
+
+def test_the_flow_shows_every_reason_with_its_count(page: str) -> None:
+    flow = page[page.index('class="flow"') : page.index("</svg>", page.index('class="flow"'))]
+    assert "n = 131" in flow and "n = 120" in flow
+    for reason in ("withdrew consent: 3", "no CMR: 5", "ECG file breaks off: 2", "too few short-axis slices: 1"):
+        assert reason in flow, reason
+
+
+def test_scores_over_seeds_are_means_with_their_spread(study) -> None:
+    results, config = study(lambda c: c.update(seeds=[0, 1, 2]))
+    build(results, config)
+    rows = list(csv.DictReader((results / "tables/regression_probe.csv").open()))
+    ours = [r for r in rows if r["method"] == "ptacl" and r["phenotype"] == "LVM" and r["metric"] == "r2"]
+    reference = [r for r in rows if r["method"] == "median_beat"]
+    assert len(ours) == 1 and ours[0]["seeds"] == "3" and float(ours[0]["seed_sd"]) > 0
+    assert reference and all(r["seed_sd"] == "" for r in reference)
+
+
+def test_one_seed_is_said_to_be_one(page: str) -> None:
+    assert "one training seed" in page
+
+
+@pytest.mark.parametrize("splits", [(10, 2, 2, 0), (6, 1, 1, 2), (14, 0, 0, 3), (0, 0, 0, 1)])
+def test_small_studies_get_a_page_with_notes(study, splits: tuple[int, int, int, int]) -> None:
+    page = build(*study(splits=splits))
+    assert "nan" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page).lower().split()
+    assert "too small" in page or "No phenotype could be scored" in page
+
+
+def test_examples_come_from_the_test_split_or_not_at_all(study) -> None:
+    assert "Example A" not in build(*study(splits=(10, 2, 2, 0)))
+
+
+def test_a_study_without_phenotypes_gets_a_page(study) -> None:
+    page = build(*study(phenotypes=False))
+    assert "No phenotype could be scored" in page
+    assert "R@10" in page
+
+
+def test_a_study_of_one_method_without_examples_gets_a_page(study) -> None:
+    def change(config: dict) -> None:
+        config["methods"], config["report"]["examples"] = ["mae"], 0
+
+    page = build(*study(change))
+    assert "No method of this study aligns ECG and CMR" in page
+    assert 'id="examples"' not in page
+
+
+def test_an_ecg_is_drawn_in_full_height() -> None:
+    strip = np.zeros((12, 5000))
+    strip[6, 3000:3010] = 3.0  # V1 is drawn from 5 to 7.5 s
+    tall, low = ecg_paper(strip, [], ["x"] * 12), ecg_paper(np.minimum(strip, 2.0), [], ["x"] * 12)
+    assert tall != low
+
+
+def test_the_standard_deviation_of_the_cohort_is_that_of_a_sample() -> None:
+    assert _mean_sd([1.0, 3.0]) == "2.00 (1.41)"
