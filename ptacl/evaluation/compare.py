@@ -22,8 +22,8 @@ def compare_regression(predictions: list[Path], baseline: str, settings: Mapping
     by_method: dict[tuple[str, str], Predictions] = {}
     for path in predictions:
         for r in read_table(path, kind=PREDICTIONS, version=VERSION).to_pylist():
-            rows = by_method.setdefault((r["method"], r["phenotype"]), {})
-            rows[r["subject_id"], r["visit"]] = r["truth"], r["prediction"]
+            known = by_method.setdefault((r["method"], r["phenotype"]), {})
+            known[r["subject_id"], r["visit"]] = r["truth"], r["prediction"]
     rows = []
     for (method, phenotype), ours in by_method.items():
         theirs = by_method.get((baseline, phenotype))

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from ptacl.artifacts import read_table, read_tensors
+from ptacl.artifacts import read_tensors
 from ptacl.errors import ConfigError
 from ptacl.evaluation.ridge import probe
 from ptacl.evaluation.tables import Targets
 
-REFERENCE_TABLE, REFERENCE_VERSION = "reference_predictions", 1
 BEAT_COMPONENTS, BEAT_STRIDE = 100, 4
 
 
@@ -64,7 +65,12 @@ def _from_table(path: Path, keys: Sequence[tuple[str, int]], names: Sequence[str
     """References of a table with subject_id, visit, phenotype, reference, value, as `ceiling_<reference>`."""
     if not path.is_file():
         raise ConfigError("evaluate.reference_predictions: no such table")
-    table = read_table(path, kind=REFERENCE_TABLE, version=REFERENCE_VERSION)
+    try:  # any study's own table: columns, not our metadata, are what it needs
+        table = pq.read_table(path, columns=["subject_id", "visit", "phenotype", "reference", "value"])
+    except (pa.ArrowException, KeyError, OSError):
+        raise ConfigError(
+            "evaluate.reference_predictions: expected Parquet with subject_id, visit, phenotype, reference, value"
+        ) from None
     place, column = {k: i for i, k in enumerate(keys)}, {n: j for j, n in enumerate(names)}
     found: dict[str, np.ndarray] = {}
     for r in table.to_pylist():

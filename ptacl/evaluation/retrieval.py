@@ -14,6 +14,8 @@ from ptacl.evaluation.statistics import Estimate, mean_estimate, median_estimate
 
 IDENTIFICATION_K, PHENOTYPE_K, NDCG_K = (1, 5, 10), (1, 3, 5, 10), 10
 RELEVANT_SD = 0.5
+# Cosines closer than this are equal: they differ by the order in which they were summed.
+TIE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Draws:
 
 
 def normalised(x: np.ndarray) -> np.ndarray:
-    """Rows of unit length; rows of zeros stay zeros."""
+    """Rows of unit length; rows of zeros stay zeros, and rows that are not finite become zeros: alike to nobody."""
+    x = np.where(np.isfinite(x).all(1, keepdims=True), x, 0.0)
     length = np.linalg.norm(x, axis=1, keepdims=True)
     return x / np.where(length > 0, length, 1)
 
@@ -37,7 +40,7 @@ def identification(
     n = len(query)
     similarity = normalised(query) @ normalised(gallery).T
     own = similarity.diagonal()[:, None]
-    better, tied = (similarity > own).sum(1), (similarity == own).sum(1)
+    better, tied = (similarity > own + TIE).sum(1), (np.abs(similarity - own) <= TIE).sum(1)
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n + 1))])
     rows = []
     for k in IDENTIFICATION_K:
@@ -76,6 +79,9 @@ def phenotype_similarity(
         sd = train_sd.get(name, float("nan"))
         known = np.flatnonzero(np.isfinite(values))
         if not np.isfinite(sd) or sd <= 0 or len(known) < 2:
+            note = f"{len(known)} test rows, training SD {sd:.3g}; at least two rows and a spread are needed"
+            nothing = Estimate(None, None, None, note)
+            rows.append(_row("phenotype", direction, name, "map", None, nothing, None, None, 0, len(known)))
             continue
         # Gallery of those whose phenotype is known, in the order of each query, own person last.
         inside = np.zeros(len(values), bool)
@@ -84,13 +90,13 @@ def phenotype_similarity(
         ranked = ranked[inside[ranked]].reshape(len(known), len(known))
         others = (person[ranked] != person[known][:, None]).sum(1)
         scores = _phenotype_scores(values, known, ranked, others, sd)
-        who = [subjects[i] for i in known]
+        who = [subjects[i] for i in known.tolist()]
         for (metric, k), (value, chance, oracle) in scores.items():
             estimate = mean_estimate(value, who, draws.number, draws.seed)
             rows.append(
                 _row(
                     "phenotype", direction, name, metric, k, estimate, _mean(chance), _mean(oracle),
-                    int(round(others.mean())), len(known),
+                    int(round(others.mean())), int(np.isfinite(value).sum()),
                 )
             )  # fmt: skip
     return rows
@@ -125,7 +131,9 @@ def _phenotype_scores(
     return scores
 
 
-def _average_precision(relevant: np.ndarray, total: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, ...]:
+def _average_precision(
+    relevant: np.ndarray, total: np.ndarray, others: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Average precision; its expectation under a random order is (R-1)/(N-1) (1 - H_N/N) + H_N/N."""
     precision = np.cumsum(relevant, axis=1) / np.arange(1, relevant.shape[1] + 1)
     some = np.where(total > 0, total, np.nan)
@@ -157,8 +165,8 @@ def phase_retrieval(ecg: np.ndarray, cmr: np.ndarray, subjects: Sequence[str], d
 
 
 def _row(
-    task: str, direction: str, phenotype: str | None, metric: str, k: int | None, estimate: Estimate, chance: float,
-    oracle: float, gallery: int, n: int,
+    task: str, direction: str, phenotype: str | None, metric: str, k: int | None, estimate: Estimate,
+    chance: float | None, oracle: float | None, gallery: int, n: int,
 ) -> dict[str, Any]:  # fmt: skip
     return {
         "task": task, "direction": direction, "phenotype": phenotype, "metric": metric, "k": k,

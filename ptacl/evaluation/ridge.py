@@ -18,7 +18,7 @@ def probe(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str], ro
     mean.
     """
     x = _standardised(np.asarray(features, np.float64), rows)
-    fold = _folds(subjects)
+    fold = _folds(subjects, rows)
     predictions = np.full(targets.shape, np.nan)
     for j in range(targets.shape[1]):
         known = rows & np.isfinite(targets[:, j])
@@ -54,7 +54,8 @@ def _standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Columns to mean 0 and SD 1 over the training rows; constant columns become 0, missing values the mean."""
     if not rows.any():
         return np.zeros_like(x)
-    train = np.where(np.isfinite(x[rows]), x[rows], np.nan)
+    x = np.where(np.isfinite(x), x, np.nan)
+    train = x[rows]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column without any known value
         mean, sd = np.nan_to_num(np.nanmean(train, axis=0)), np.nan_to_num(np.nanstd(train, axis=0))
@@ -62,7 +63,8 @@ def _standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.where(varies, (x - mean) / np.where(varies, sd, 1), 0.0))
 
 
-def _folds(subjects: Sequence[str]) -> np.ndarray:
-    """Fold of each row: subjects in sorted order in turn, the same for all visits of one."""
-    number = {s: i for i, s in enumerate(sorted(set(subjects)))}
-    return np.array([number[s] % FOLDS for s in subjects])
+def _folds(subjects: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """Fold of each training row, -1 elsewhere: the split's subjects in sorted order in turn, all visits of one alike."""
+    train = {s for s, inside in zip(subjects, rows, strict=True) if inside}
+    number = {s: i for i, s in enumerate(sorted(train))}
+    return np.array([number[s] % FOLDS if inside else -1 for s, inside in zip(subjects, rows, strict=True)], int)

@@ -22,7 +22,7 @@ class Estimate:
     note: str | None = None
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)
 def _counts(n: int, draws: int, seed: int) -> np.ndarray:
     """How often each of n subjects is in each draw, float32 [draws, n]: the same for every method, so differences pair."""
     rng = np.random.default_rng([seed, n])
@@ -48,7 +48,7 @@ def regression_metrics(
         note = f"{n} test subjects; an interval needs at least {MIN_FOR_INTERVAL}"
         return {m: Estimate(_finite(point[m][0]), None, None, note) for m in METRICS}
     drawn = metric_values(truth, prediction, row_weights(subjects, draws, seed))
-    return {m: Estimate(_finite(point[m][0]), *interval(drawn[m])) for m in METRICS}
+    return {m: Estimate(_finite(point[m][0]), *interval(drawn[m]), _undefined(point[m][0])) for m in METRICS}
 
 
 def metric_values(truth: np.ndarray, prediction: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -110,3 +110,7 @@ def interval(drawn: np.ndarray) -> tuple[float | None, float | None]:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _undefined(value: float) -> str | None:
+    return None if np.isfinite(value) else "undefined: the truth or the prediction is the same for everybody"

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ptacl.artifacts import read_table, write_table
+from ptacl.errors import ArtifactError
 from ptacl.evaluation.statistics import regression_metrics
 
 REGRESSION, RETRIEVAL, PREDICTIONS, VERSION = "regression", "retrieval", "predictions", 1
@@ -44,6 +45,9 @@ class Targets:
             key: i
             for i, key in enumerate(zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True))
         }
+        unknown = sum(k not in place for k in keys)
+        if unknown:  # counted, not named: an id must not reach a log
+            raise ArtifactError(f"{unknown} rows are not in the cohort's subjects.parquet; run pairs and embed again")
         self._rows = [place[k] for k in keys]
         self._table = table
         wanted = [*settings["targets"], *settings["extra_targets"]]
@@ -68,7 +72,7 @@ def score_regression(
     predictions: list[dict[str, Any]] = []
     for j, name in enumerate(targets.names):
         truth = targets.values[:, j]
-        rows = np.flatnonzero(test & np.isfinite(truth) & np.isfinite(predicted[:, j]))
+        rows = np.flatnonzero(test & np.isfinite(truth) & np.isfinite(predicted[:, j])).tolist()
         who = [keys[i][0] for i in rows]
         found = regression_metrics(
             truth[rows], predicted[rows, j], who, settings["bootstraps"], settings["seed"]
