@@ -27,7 +27,7 @@ def reference_predictions(
     sex = targets.column("sex")
     if np.isfinite(sex).any():
         found["sex"] = probe(sex[:, None], targets.values, subjects, train)
-    covariates = np.stack([targets.column(c) for c in settings["covariates"]], axis=1)
+    covariates = np.array([targets.column(c) for c in settings["covariates"]]).reshape(-1, len(pairs)).T
     if np.isfinite(covariates).any():
         found["covariates"] = probe(covariates, targets.values, subjects, train)
     found["median_beat"] = probe(_beat_components(pairs, ecg_dir, train), targets.values, subjects, train)

@@ -17,7 +17,7 @@ def probe(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str], ro
     cross-validation over subjects. Columns with fewer than three training values, or without spread, predict NaN or the
     mean.
     """
-    x = _standardised(np.asarray(features, np.float64), rows)
+    x = standardised(np.asarray(features, np.float64), rows)
     fold = _folds(subjects, rows)
     predictions = np.full(targets.shape, np.nan)
     for j in range(targets.shape[1]):
@@ -50,7 +50,7 @@ def _fit(x: np.ndarray, y: np.ndarray, alphas: np.ndarray, new: np.ndarray) -> n
     return (shrink * projected) @ onto.T + y_mean
 
 
-def _standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Columns to mean 0 and SD 1 over the training rows; constant columns become 0, missing values the mean."""
     if not rows.any():
         return np.zeros_like(x)

@@ -11,7 +11,7 @@ from ptacl.artifacts import read_table
 from ptacl.evaluation import tables
 from ptacl.evaluation.references import reference_predictions
 from ptacl.evaluation.retrieval import Draws, identification, phase_retrieval, phenotype_similarity
-from ptacl.evaluation.ridge import probe
+from ptacl.evaluation.ridge import probe, standardised
 from ptacl.evaluation.tables import Targets, score_regression, write_scores
 
 EMBEDDINGS, PAIRS, INPUT_VERSION = "embeddings", "pairs", 1
@@ -90,8 +90,8 @@ def _retrieval(
             rows += phenotype_similarity(query, gallery, who, phenotypes, sd, direction, draws)
         rows += _phase(table, keys, test, draws)
     else:
-        ecg = _matrix(table, "ecg_feature")
-        ecg = ((ecg - ecg[train].mean(0)) / np.maximum(ecg[train].std(0), 1e-9))[test] if train.any() else ecg[test]
+        # Raw features share a large mean, which would make all cosines alike.
+        ecg = standardised(_matrix(table, "ecg_feature"), train)[test]
     return rows + phenotype_similarity(ecg, ecg, who, phenotypes, sd, "ecg_to_ecg", draws)
 
 

@@ -118,6 +118,8 @@ def curves(history: Mapping[str, Sequence[Row]]) -> str:
         axis.grid(color="#eeeeee")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
+        else:
+            axis.text(0.5, 0.5, "not recorded: too few validation pairs", ha="center", transform=axis.transAxes)
     figure.tight_layout()
     return as_svg(figure, "Training curves: losses, patient and phase retrieval, frame similarity over epochs.")
 
