@@ -57,7 +57,8 @@ def test_each_target_is_a_grid_search_over_the_same_folds_of_its_own_known_rows(
 
 def test_who_is_in_the_test_split_changes_no_fold_of_the_training_split() -> None:
     rng = np.random.default_rng(2)
-    x, y, train = rng.normal(size=(60, 5)), rng.normal(size=(60, 2)), np.arange(60) % 3 > 0
+    x, train = rng.normal(size=(60, 20)), np.arange(60) % 3 > 0
+    y = x @ rng.normal(size=(20, 30)) + rng.normal(size=(60, 30)) * np.linspace(1, 20, 30)  # alphas that folds decide
     subjects = named(60)
     alone = probe(x[train], y[train], [s for s, t in zip(subjects, train, strict=True) if t], np.ones(40, bool))
     np.testing.assert_allclose(probe(x, y, subjects, train)[train], alone, atol=1e-10)
