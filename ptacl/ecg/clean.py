@@ -55,7 +55,7 @@ def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> Cl
     flags |= cropped
     signal, filled = quality.fill_gaps(signal)
     flags |= {"gaps"} if filled else set()
-    assessed = quality.assess(signal, record.rate_hz, "leads_derived" in flags)
+    assessed = quality.assess(signal, record.rate_hz, derived=not record.present[:3].all())
     flags |= assessed.flags
 
     strip = _resampled(signal.astype(np.float64), record.rate_hz)
@@ -69,6 +69,7 @@ def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> Cl
     if peaks.agreement is not None and abs(peaks.agreement - 1) > 0.15:
         flags.add("rate_disagrees")
     beat = _median_beat(record, strip, peaks.samples)
+    beat[assessed.flat] = 0
     rate = heart_rate_bpm(peaks.samples, RATE_HZ)
     return CleanEcg(
         counts=_counts(strip),

@@ -35,7 +35,7 @@ def describe(path: Path) -> dict[str, Any]:
     return found | {
         "heart_rate_bpm": round(rate, 1) if np.isfinite(rate) else None,
         "n_beats": len(ecg.r_peaks),
-        "r_peaks": [round(p * record.rate_hz / RATE_HZ) for p in ecg.r_peaks],
+        "r_peaks": [min(round(p * record.rate_hz / RATE_HZ), record.n_samples - 1) for p in ecg.r_peaks],
         "flags": sorted(ecg.flags),
         "usable": True,
         "reason": None,

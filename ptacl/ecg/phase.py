@@ -67,14 +67,16 @@ def t_end_ms(beat: np.ndarray, rr_ms: float) -> float | None:
     if last - first < 40:
         return None
     peak = first + int(np.argmax(magnitude[first:last]))
-    tail = magnitude[peak : min(peak + 100, BEAT_SAMPLES)]
+    # At a quick rate the next beat's QRS complex follows soon after the T wave.
+    latest = R_SAMPLE + 0.85 * rr_ms / 1000 * RATE_HZ
+    tail = magnitude[peak : min(peak + 100, int(latest), BEAT_SAMPLES)]
     level = float(np.min(tail))
     fall = np.diff(tail)
     if len(fall) < 10 or magnitude[peak] - level < 0.02 or fall.min() >= 0:
         return None
     k = int(np.argmin(fall))
     end = peak + k + (level - tail[k]) / fall[k]
-    return float((end - R_SAMPLE) / RATE_HZ * 1000)
+    return float((end - R_SAMPLE) / RATE_HZ * 1000) if end < latest else None
 
 
 def _centred(beat: np.ndarray) -> np.ndarray:

@@ -55,7 +55,10 @@ def fill_gaps(signal: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def assess(signal: np.ndarray, rate_hz: float, derived: bool) -> Quality:
-    """Quality of a complete strip, float [12, n] in mV, on the file's own grid. Raises UnusableEcg."""
+    """Quality of a complete strip, float [12, n] in mV, on the file's own grid. Raises UnusableEcg.
+
+    `derived`: I, II or III was computed from other leads, so that their identity proves nothing.
+    """
     flat = np.array([x.std() < FLAT_MV or len(np.unique(x)) < FLAT_DISTINCT for x in signal])
     if flat.sum() > MAX_FLAT_LEADS:
         raise UnusableEcg("flat_leads", f"{flat.sum()} leads are flat")

@@ -14,8 +14,8 @@ _STANDARD = {name.upper(): name for name in LEADS}
 
 
 def standard_lead(name: str) -> str | None:
-    """`AVR`, `avr ` and `aVR` are aVR; None for a signal that is none of the twelve leads."""
-    return _STANDARD.get(name.strip().upper())
+    """`AVR`, `a VR ` and `avr` are aVR; None for a signal that is none of the twelve leads."""
+    return _STANDARD.get("".join(name.split()).upper())
 
 
 @dataclass
@@ -23,7 +23,7 @@ class EcgRecord:
     """A 12-lead strip on its file's own sampling grid.
 
     signal: float32 [12, n] in mV, standard lead order, NaN where the file has no value.
-    present: bool [12], leads the file holds (before any is derived from others).
+    present: bool [12], leads the file holds a value of (before any is derived from others).
     measurements: the device's own, such as `qrs_ms`; NaN where it gives none.
     beat_times_ms: the device's beats, from the start of the strip; empty when it lists none.
     median_beat: the device's float32 [12, m] in mV with its rate, or None.
@@ -53,5 +53,5 @@ def assemble(found: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for i, name in enumerate(LEADS):
         if name in found:
             signal[i, : len(found[name])] = found[name]
-            present[i] = True
+            present[i] = np.isfinite(signal[i]).any()
     return signal, present

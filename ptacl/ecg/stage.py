@@ -43,7 +43,8 @@ def build_shard(
     members = read_table(manifest, kind=MANIFEST, version=MANIFEST_VERSION)
     root = Path(table_metadata(members)["ptacl.root"])
     rows: list[dict[str, Any]] = []
-    strips, beats = [], []
+    strips: list[np.ndarray] = []
+    beats: list[np.ndarray] = []
     for member in members.select(["subject_id", "visit", "ecg_path"]).to_pylist():
         row: dict[str, Any] = {"subject_id": member["subject_id"], "visit": member["visit"], "flags": []}
         if member["ecg_path"] is None:

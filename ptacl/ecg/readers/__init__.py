@@ -17,8 +17,13 @@ def read_ecg(path: str | Path) -> EcgRecord:
     try:
         if path.suffix.lower() == ".xml":
             return read_cardiosoft(path)
-        if path.suffix.lower() in (".hea", *SIGNAL_SUFFIXES) or path.with_suffix(".hea").is_file():
+        if path.suffix.lower() == ".hea":
+            return read_wfdb(path)
+        if path.suffix.lower() in SIGNAL_SUFFIXES:
             return read_wfdb(path.with_suffix(".hea"))
+        header = path.parent / f"{path.name}.hea"  # a record's name may hold full stops
+        if header.is_file():
+            return read_wfdb(header)
         if not path.is_file():
             raise UnreadableEcg("missing_file", "no such file")
         with path.open("rb") as f:

@@ -27,9 +27,10 @@ def read_cardiosoft(path: Path) -> EcgRecord:
     if root.tag != "CardiologyXML":
         code = "unsupported_format" if root.tag == "RestingECG" else "not_an_ecg"
         raise UnreadableEcg(code, "the root element is not CardiologyXML")
-    kind = (root.findtext("ObservationType") or "RestECG").strip()
-    if kind != "RestECG":
-        raise UnreadableEcg("exercise_ecg", "ObservationType is not RestECG")
+    kind = (root.findtext("ObservationType") or "").strip()
+    exercise_blocks = any(root.find(name) is not None for name in ("Protocol", "ExerciseMeasurements", "TrendData"))
+    if kind not in ("RestECG", "") or exercise_blocks:
+        raise UnreadableEcg("exercise_ecg", "ObservationType is not RestECG, or it holds blocks of an exercise test")
     strip = root.find("StripData")
     if strip is None or strip.find(".//WaveformData") is None:
         raise UnreadableEcg("no_strip", "no StripData with WaveformData")
@@ -84,8 +85,10 @@ def _waveforms(block: etree._Element, flags: set[str]) -> tuple[dict[str, np.nda
     scale = _millivolt_per_count(block)
     leads: dict[str, np.ndarray] = {}
     for element in block.iter("WaveformData"):
-        name = standard_lead(element.get("lead", ""))
+        name = standard_lead(element.get("lead") or element.get("Lead") or "")
         if name is not None:
+            if len(element):  # a comment or an entity, after which `text` would silently end
+                raise UnreadableEcg("bad_number", "markup among the samples")
             leads[name] = (parse_counts(element.text or "", flags) * scale).astype(np.float32)
     declared = _number(_find_text(block, "ChannelSampleCountTotal"))
     lengths = {len(v) for v in leads.values()}
@@ -104,25 +107,26 @@ def _millivolt_per_count(block: etree._Element) -> float:
 
 
 def parse_counts(text: str, flags: set[str]) -> np.ndarray:
-    """Comma-separated numbers with any white space, to float64 [n].
+    """Comma-separated numbers with any white space around them, to float64 [n].
 
-    A trailing comma is dropped and flagged `trailing_comma`; a blank token becomes NaN and is flagged `gaps`.
+    White space within a number is refused: dropping it would join two numbers that lost their comma. A trailing comma
+    is dropped and flagged `trailing_comma`; a blank token becomes NaN and is flagged `gaps`.
     Raises UnreadableEcg(`bad_number`) for anything else that is not a finite number.
     """
-    compact = "".join(text.split())
-    if compact.endswith(","):
-        compact = compact[:-1]
+    line = " ".join(text.split())
+    if line.endswith(","):
+        line = line[:-1].rstrip()
         flags.add("trailing_comma")
-    if not compact:
+    if not line:
         return np.zeros(0)
     try:
         # loadtxt is as quick as fromstring and refuses what that takes for 0: a blank token, a lone minus sign.
-        return np.loadtxt([compact], dtype=np.int32, delimiter=",", comments=None, ndmin=1).astype(np.float64)
+        return np.loadtxt([line], dtype=np.int32, delimiter=",", comments=None, ndmin=1).astype(np.float64)
     except (ValueError, OverflowError):
         pass
-    values = np.empty(compact.count(",") + 1)
-    for i, token in enumerate(compact.split(",")):
-        if token:
+    values = np.empty(line.count(",") + 1)
+    for i, token in enumerate(line.split(",")):
+        if token.strip():
             values[i] = _number(token)
             if not np.isfinite(values[i]):
                 raise UnreadableEcg("bad_number", "a sample is not a number")
@@ -133,9 +137,8 @@ def parse_counts(text: str, flags: set[str]) -> np.ndarray:
 
 
 def _beat_times(strip: etree._Element) -> np.ndarray:
-    times = [_number(e.findtext("Time")) for e in strip.iter("ArrhythmiaResults")]
-    times += [_number(e.text) for e in strip.iterfind(".//ArrhythmiaResults/Time")] if len(times) == 1 else []
-    return np.unique([t for t in times if np.isfinite(t)]) if times else np.zeros(0)
+    times = np.array([_number(e.text) for e in strip.iterfind(".//ArrhythmiaResults/Time")])
+    return np.unique(times[np.isfinite(times)])
 
 
 def _statements(root: etree._Element) -> set[str]:

@@ -15,42 +15,55 @@ from ptacl.errors import UnreadableEcg
 
 SIGNAL_SUFFIXES = (".mat", ".dat")
 MAX_HEADER_BYTES = 256 * 1024
-MAX_SAMPLES = 500 * 1000 * 1000
+MAX_SIGNAL_BYTES = 64 * 1024 * 1024
 
+# At most nine digits where an integer is wanted: no file needs more, and `int` refuses thousands.
 _RECORD = re.compile(
-    r"(?P<name>[^\s/]+)(?P<segments>/\d+)?\s+(?P<signals>\d+)(?:\s+(?P<rate>[\d.]+)\S*)?(?:\s+(?P<n>\d+))?.*"
+    r"(?P<name>[^\s/]+)(?P<segments>/\d+)?\s+(?P<signals>\d{1,9})(?:\s+(?P<rate>[\d.]+)\S*)?(?:\s+(?P<n>\d{1,9}))?(?:\s.*)?",
+    re.ASCII,
 )
-_FORMAT = re.compile(r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
-_GAIN = re.compile(r"(?P<gain>-?[\d.]+(?:[eE][+-]?\d+)?)(?:\((?P<baseline>-?\d+)\))?(?:/(?P<unit>\S+))?")
-_MILLIVOLT = {"v": 1000.0, "mv": 1.0, "uv": 0.001, "µv": 0.001, "nv": 1e-6}
+_FORMAT = re.compile(
+    r"(?P<format>\d{1,9})(?:x(?P<per_frame>\d{1,9}))?(?::(?P<skew>\d{1,9}))?(?:\+(?P<offset>\d{1,9}))?", re.ASCII
+)
+_GAIN = re.compile(r"(?P<gain>-?[\d.]+(?:[eE][+-]?\d+)?)(?:\((?P<baseline>-?\d{1,10})\))?(?:/(?P<unit>\S+))?", re.ASCII)
+# Micro has two code points, the sign and the Greek letter.
+_MILLIVOLT = {"v": 1000.0, "mv": 1.0, "uv": 0.001, "\u00b5v": 0.001, "\u03bcv": 0.001, "nv": 1e-6}
 
 
 @dataclass(frozen=True)
 class _Signal:
     file: str
     format: int
+    aligned: bool  # one sample per frame, no skew: the only layout read here
     offset: int
     gain: float
     baseline: int
     unit: str
     name: str
 
+    @property
+    def lead(self) -> str | None:
+        """The standard name, for one of the twelve leads in volts."""
+        return standard_lead(self.name) if self.unit in _MILLIVOLT else None
+
 
 def read_wfdb(header: Path) -> EcgRecord:
     """Reads one record by its `.hea` file; signals that are none of the twelve leads are ignored. Raises UnreadableEcg."""
     if not header.is_file():
         raise UnreadableEcg("missing_file", "no WFDB header")
-    data = header.read_bytes()[: MAX_HEADER_BYTES + 1]
+    with header.open("rb") as f:
+        data = f.read(MAX_HEADER_BYTES + 1)
     if not data:
         raise UnreadableEcg("empty_file")
     rate_hz, n_samples, signals = parse_header(data)
     leads: dict[str, np.ndarray] = {}
-    for file in dict.fromkeys(s.file for s in signals):
+    for file in dict.fromkeys(s.file for s in signals if s.lead is not None):
         group = [s for s in signals if s.file == file]
         for signal, counts in zip(group, _read_group(header.parent / file, group, n_samples), strict=True):
-            name = standard_lead(signal.name)
-            if name is not None and signal.unit in _MILLIVOLT and name not in leads:
-                leads[name] = ((counts - signal.baseline) / signal.gain * _MILLIVOLT[signal.unit]).astype(np.float32)
+            if signal.lead is not None and signal.lead not in leads:
+                leads[signal.lead] = ((counts - signal.baseline) / signal.gain * _MILLIVOLT[signal.unit]).astype(
+                    np.float32
+                )
     if not leads:
         raise UnreadableEcg("not_an_ecg", "no signal is one of the twelve leads in volts")
     signal_mv, present = assemble(leads)
@@ -71,8 +84,10 @@ def parse_header(data: bytes) -> tuple[float, int | None, list[_Signal]]:
     rate_hz = _float(record["rate"] or "250")
     count = int(record["signals"])
     n_samples = int(record["n"]) if record["n"] and int(record["n"]) > 0 else None
-    if not 50 <= rate_hz <= 10000 or not 1 <= count <= 256 or (n_samples or 0) * count > MAX_SAMPLES:
-        raise UnreadableEcg("bad_header", "implausible rate, number of signals or length")
+    if not 50 <= rate_hz <= 10000 or not 1 <= count <= 256:
+        raise UnreadableEcg("bad_header", "implausible rate or number of signals")
+    if (n_samples or 0) * count > MAX_SIGNAL_BYTES:
+        raise UnreadableEcg("too_large", "more samples than a resting ECG has")
     if len(lines) < 1 + count:
         raise UnreadableEcg("truncated", "fewer signal lines than the header announces")
     return rate_hz, n_samples, [_parse_signal(line) for line in lines[1 : 1 + count]]
@@ -85,15 +100,16 @@ def _parse_signal(line: str) -> _Signal:
         raise UnreadableEcg("bad_header", "a signal line has no format")
     if "/" in fields[0] or "\\" in fields[0] or fields[0] in (".", "..", "-"):
         raise UnreadableEcg("bad_header", "a signal file outside the header's folder")
-    if int(form["format"]) not in _DECODERS or (form["per_frame"] or "1") != "1":
-        raise UnreadableEcg("unsupported_format", "a WFDB signal format that is not read")
     gain = _GAIN.fullmatch(fields[2]) if len(fields) > 2 else _GAIN.fullmatch("200")
     if gain is None:
         raise UnreadableEcg("bad_header", "a signal line has no readable gain")
+    if not np.isfinite(_float(gain["gain"])):
+        raise UnreadableEcg("bad_header", "a gain is not finite")
     adc_zero = int(fields[4]) if len(fields) > 4 and re.fullmatch(r"-?\d{1,9}", fields[4]) else 0
     return _Signal(
         file=fields[0],
         format=int(form["format"]),
+        aligned=int(form["per_frame"] or 1) == 1 and int(form["skew"] or 0) == 0,
         offset=int(form["offset"] or 0),
         gain=_float(gain["gain"]) or 200.0,
         baseline=int(gain["baseline"]) if gain["baseline"] else adc_zero,
@@ -106,10 +122,12 @@ def _read_group(path: Path, group: list[_Signal], n_samples: int | None) -> np.n
     """Counts float64 [signals, n] of the signals interleaved in one file; the format's missing value is NaN."""
     if len({(s.format, s.offset) for s in group}) > 1:
         raise UnreadableEcg("unsupported_format", "signals of different formats in one file")
+    if group[0].format not in _DECODERS or not all(s.aligned for s in group):
+        raise UnreadableEcg("unsupported_format", "a WFDB signal format that is not read")
     if not path.is_file():
         raise UnreadableEcg("missing_file", "a signal file named in the header is not there")
-    if path.stat().st_size > 4 * MAX_SAMPLES:
-        raise UnreadableEcg("too_large", "the signal file")
+    if path.stat().st_size > MAX_SIGNAL_BYTES:
+        raise UnreadableEcg("too_large", "the signal file is larger than 64 MiB")
     raw = path.read_bytes()[group[0].offset :]
     counts = _DECODERS[group[0].format](raw)
     n = n_samples or len(counts) // len(group)
@@ -142,8 +160,9 @@ def _decode_24(raw: bytes) -> np.ndarray:
 
 def _decode_212(raw: bytes) -> np.ndarray:
     """Two 12-bit samples in three bytes: low byte, both high nibbles, low byte."""
-    b = np.frombuffer(raw[: len(raw) // 3 * 3], "u1").reshape(-1, 3).astype(np.int32)
-    pairs = np.stack([b[:, 0] | (b[:, 1] & 0x0F) << 8, b[:, 2] | (b[:, 1] & 0xF0) << 4], axis=1).ravel()
+    n = len(raw) * 2 // 3  # an odd last sample has two bytes
+    b = np.frombuffer(raw + bytes(-len(raw) % 3), "u1").reshape(-1, 3).astype(np.int32)
+    pairs = np.stack([b[:, 0] | (b[:, 1] & 0x0F) << 8, b[:, 2] | (b[:, 1] & 0xF0) << 4], axis=1).ravel()[:n]
     return _missing(np.where(pairs >= 2**11, pairs - 2**12, pairs), -(2**11))
 
 
