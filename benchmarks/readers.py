@@ -28,7 +28,7 @@ from ptacl.synthetic.heart_files import write_heart_files
 from ptacl.synthetic.latents import draw_subject
 from ptacl.synthetic.trace import simulate_trace
 
-SETTINGS = {"corner_hz": 0.6, "poor_quality": "keep", "pacemaker": "keep"}
+SETTINGS = {"corner_hz": 0.6, "mains_hz": 0, "poor_quality": "keep", "pacemaker": "keep"}
 
 
 def core_ms(work: Callable[[], object], runs: int = 9) -> float:

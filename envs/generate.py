@@ -11,7 +11,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENTS = {"preprocess": ["preprocess"], "train": ["train"], "report": ["report"]}
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "isal": "python-isal"}
 
 
 def environment(groups: list[str], project: dict) -> str:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy.signal import resample_poly
+from scipy.signal import filtfilt, iirnotch, resample_poly
 
 from ptacl.ecg import phase, quality
 from ptacl.ecg.baseline import baseline, smoothing_of_corner
@@ -17,6 +17,7 @@ from ptacl.errors import UnusableEcg
 RATE_HZ, SAMPLES = phase.RATE_HZ, 5000
 MV_PER_COUNT = 0.005
 MAX_SECONDS_UKB = 10.1
+NOTCH_Q = 30
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class CleanEcg:
     heart_rate_bpm: float
     r_method: str
     r_agreement: float | None
+    beats_matched: float | None
+    rr_irregularity: float
     phase_ok: bool
     t_end_ms: float | None
     noise_ratio: float
@@ -44,7 +47,7 @@ class CleanEcg:
 
 
 def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> CleanEcg:
-    """Cleans one record; `settings` holds corner_hz, poor_quality, pacemaker. Raises UnusableEcg with a reason."""
+    """Cleans one record; `settings` holds corner_hz, mains_hz, poor_quality, pacemaker. Raises UnusableEcg with a reason."""
     flags = set(record.flags)
     for flag in ("poor_quality", "pacemaker"):
         if flag in flags and settings[flag] == "drop":
@@ -61,6 +64,8 @@ def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> Cl
     strip = _resampled(signal.astype(np.float64), record.rate_hz)
     wander = baseline(strip, smoothing_of_corner(settings["corner_hz"], RATE_HZ))
     strip -= wander
+    if settings["mains_hz"] and settings["mains_hz"] not in record.mains_filter_hz:
+        strip = filtfilt(*iirnotch(settings["mains_hz"], NOTCH_Q, fs=RATE_HZ), strip, axis=1)
     strip[assessed.flat] = 0
     peaks = find_r_peaks(strip, RATE_HZ, record, ~assessed.flat)
     ok = phase.phase_ok(peaks.samples) and "atrial_fibrillation" not in flags
@@ -68,7 +73,8 @@ def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> Cl
         flags.add("no_beats")
     if peaks.agreement is not None and abs(peaks.agreement - 1) > 0.15:
         flags.add("rate_disagrees")
-    beat = _median_beat(record, strip, peaks.samples)
+    device_beat = _device_beat(record)
+    beat = phase.align_beat(device_beat) if device_beat is not None else phase.median_beat(strip, peaks.samples)
     beat[assessed.flat] = 0
     rate = heart_rate_bpm(peaks.samples, RATE_HZ)
     return CleanEcg(
@@ -79,8 +85,10 @@ def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> Cl
         heart_rate_bpm=rate,
         r_method=peaks.method,
         r_agreement=peaks.agreement,
+        beats_matched=peaks.beats_matched,
+        rr_irregularity=phase.rr_irregularity(peaks.samples),
         phase_ok=ok,
-        t_end_ms=_t_end(record, beat, rate),
+        t_end_ms=_t_end(record, device_beat, beat, rate),
         noise_ratio=quality.noise_ratio(strip, RATE_HZ),
         drift_uv=float(np.ptp(wander[~assessed.flat], axis=1).max() / 2 * 1000),
         einthoven_uv=assessed.einthoven_mv * 1000,
@@ -106,26 +114,27 @@ def _resampled(signal: np.ndarray, rate_hz: float) -> np.ndarray:
     """Anti-aliased to 500 Hz: float64 [12, 5000]."""
     ratio = Fraction(RATE_HZ / rate_hz).limit_denominator(1000)
     if ratio != 1:
-        # The line from first to last sample is taken away and put back: resampling assumes zeros beyond the ends.
-        line = np.linspace(signal[:, 0], signal[:, -1], signal.shape[1], axis=1)
-        new_line = np.linspace(signal[:, 0], signal[:, -1], SAMPLES, axis=1)
-        resampled = resample_poly(signal - line, ratio.numerator, ratio.denominator, axis=1)[:, :SAMPLES]
-        signal = np.pad(resampled, ((0, 0), (0, SAMPLES - resampled.shape[1])), mode="edge") + new_line
+        # Resampling assumes zeros beyond the ends: the line from first to last sample is taken away and put back.
+        signal = resample_poly(signal, ratio.numerator, ratio.denominator, axis=1, padtype="line")[:, :SAMPLES]
+        signal = np.pad(signal, ((0, 0), (0, SAMPLES - signal.shape[1])), mode="edge")
     return signal
 
 
-def _median_beat(record: EcgRecord, strip: np.ndarray, r_peaks: np.ndarray) -> np.ndarray:
-    if record.median_beat is not None and record.median_rate_hz == RATE_HZ and np.isfinite(record.median_beat).all():
-        return phase.align_beat(record.median_beat)
-    return phase.median_beat(strip, r_peaks)
+def _device_beat(record: EcgRecord) -> np.ndarray | None:
+    """The device's median beat on the 500 Hz grid, float [12, m]; None where it gives none that is whole."""
+    beat = record.median_beat
+    if beat is None or not np.isfinite(beat).all() or not 0.5 <= beat.shape[1] / record.median_rate_hz <= 3:
+        return None
+    ratio = Fraction(RATE_HZ / record.median_rate_hz).limit_denominator(1000)
+    return beat if ratio == 1 else resample_poly(beat, ratio.numerator, ratio.denominator, axis=1, padtype="line")
 
 
-def _t_end(record: EcgRecord, beat: np.ndarray, rate_bpm: float) -> float | None:
+def _t_end(record: EcgRecord, device_beat: np.ndarray | None, beat: np.ndarray, rate_bpm: float) -> float | None:
     """The device's T offset, counted from the R peak of its median beat; else ours."""
     offset = record.measurements.get("t_offset_ms", np.nan)
-    if record.median_beat is not None and record.median_rate_hz == RATE_HZ and np.isfinite(offset):
-        magnitude = np.square(record.median_beat - np.median(record.median_beat, axis=1, keepdims=True)).sum(0)
-        after_r = offset - float(np.argmax(np.nan_to_num(magnitude))) / RATE_HZ * 1000
+    if device_beat is not None and np.isfinite(offset):
+        magnitude = np.square(device_beat - np.median(device_beat, axis=1, keepdims=True)).sum(0)
+        after_r = offset - float(np.argmax(magnitude)) / RATE_HZ * 1000
         if 100 < after_r < 800:
             return after_r
     return phase.t_end_ms(beat, 60000 / rate_bpm) if np.isfinite(rate_bpm) else None

@@ -10,7 +10,7 @@ from ptacl.ecg.readers import read_ecg
 from ptacl.ecg.record import LEADS
 from ptacl.errors import UnusableEcg
 
-_SETTINGS = {"corner_hz": 0.6, "poor_quality": "keep", "pacemaker": "keep"}
+_SETTINGS = {"corner_hz": 0.6, "mains_hz": 0, "poor_quality": "keep", "pacemaker": "keep"}
 
 
 def describe(path: Path) -> dict[str, Any]:

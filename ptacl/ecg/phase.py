@@ -14,17 +14,22 @@ def complete_beats(r_peaks: np.ndarray) -> np.ndarray:
     return np.abs(rr - np.median(rr)) <= RR_TOLERANCE * np.median(rr) if len(rr) else np.zeros(0, bool)
 
 
+def rr_irregularity(r_peaks: np.ndarray) -> float:
+    """RMSSD over the mean RR interval: about 0.02 in sinus rhythm, above 0.15 in atrial fibrillation; NaN under 3 beats."""
+    rr = np.diff(r_peaks)
+    return float(np.sqrt(np.mean(np.diff(rr) ** 2)) / rr.mean()) if len(rr) > 1 else float("nan")
+
+
 def phase_ok(r_peaks: np.ndarray) -> bool:
     """At least two complete beats, and RMSSD below 15 % of the mean RR: else cardiac phase says little."""
-    rr = np.diff(r_peaks)
-    if complete_beats(r_peaks).sum() < 2:
-        return False
-    rmssd = np.sqrt(np.mean(np.diff(rr) ** 2)) if len(rr) > 1 else 0.0
-    return bool(rmssd / rr.mean() < MAX_RELATIVE_RMSSD)
+    return bool(complete_beats(r_peaks).sum() >= 2 and rr_irregularity(r_peaks) < MAX_RELATIVE_RMSSD)
 
 
 def phase_of(samples: np.ndarray, r_peaks: np.ndarray) -> np.ndarray:
-    """Cardiac phase (0 at an R peak, towards 1 at the next) at `samples`; NaN outside complete beats."""
+    """Cardiac phase (0 at an R peak, towards 1 at the next) at `samples`; NaN outside complete beats.
+
+    The phase of every sample of a strip is `phase_of(np.arange(5000), r_peaks)`; the tables keep the R peaks only.
+    """
     samples, r_peaks = np.asarray(samples, np.float64), np.asarray(r_peaks, np.float64)
     phase = np.full(samples.shape, np.nan)
     if len(r_peaks) < 2:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptacl.ecg.record import CHEST, LIMB, LIMB_FROM_I_II, EcgRecord
+from ptacl.ecg.record import CHEST, LIMB, EcgRecord, derive_limb_leads
 from ptacl.errors import UnusableEcg
 
 FLAT_MV, FLAT_DISTINCT = 0.005, 20
@@ -27,18 +27,12 @@ def complete_leads(record: EcgRecord) -> tuple[np.ndarray, set[str]]:
 
     Raises UnusableEcg(`missing_leads`) with fewer than two independent limb leads or a chest lead absent.
     """
-    signal, flags = record.signal.copy(), set()
     if not record.present[CHEST].all():
         raise UnusableEcg("missing_leads", "a chest lead is absent")
-    there = np.flatnonzero(record.present[LIMB])
-    if np.linalg.matrix_rank(LIMB_FROM_I_II[there]) < 2 if len(there) else True:
+    signal, present = derive_limb_leads(record.signal, record.present)
+    if not present[LIMB].all():
         raise UnusableEcg("missing_leads", "fewer than two independent limb leads")
-    absent = np.flatnonzero(~record.present[LIMB])
-    if len(absent):
-        i_ii = np.linalg.pinv(LIMB_FROM_I_II[there]) @ signal[there].astype(np.float64)
-        signal[absent] = LIMB_FROM_I_II[absent] @ i_ii
-        flags.add("leads_derived")
-    return signal, flags
+    return signal, set() if record.present.all() else {"leads_derived"}
 
 
 def fill_gaps(signal: np.ndarray) -> tuple[np.ndarray, bool]:

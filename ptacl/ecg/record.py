@@ -7,6 +7,12 @@ import numpy as np
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 LIMB, CHEST = slice(0, 6), slice(6, 12)
 
+# The device's own measurements, as columns of the shard's table; NaN where it gives none.
+MEASUREMENTS = (
+    "ventricular_rate_bpm", "p_duration_ms", "pq_ms", "qrs_ms", "qt_ms", "qtc_ms", "rr_ms", "pp_ms", "p_axis_deg",
+    "r_axis_deg", "t_axis_deg", "n_qrs",
+)  # fmt: skip
+
 # Limb leads as weights of (I, II): Einthoven's and Goldberger's identities.
 LIMB_FROM_I_II = np.array([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]])
 
@@ -28,6 +34,8 @@ class EcgRecord:
     beat_times_ms: the device's beats, from the start of the strip; empty when it lists none.
     median_beat: the device's float32 [12, m] in mV with its rate, or None.
     flags: what the reader noticed, such as `trailing_comma` or `pacemaker`.
+    statements: codes of the device's statements (`ptacl.ecg.statements`).
+    mains_filter_hz: mains frequencies that the device says it has filtered out already.
     """
 
     format: str
@@ -39,6 +47,8 @@ class EcgRecord:
     median_beat: np.ndarray | None = None
     median_rate_hz: float = 500.0
     flags: set[str] = field(default_factory=set)
+    statements: set[str] = field(default_factory=set)
+    mains_filter_hz: frozenset[int] = frozenset()
 
     @property
     def n_samples(self) -> int:
@@ -54,4 +64,19 @@ def assemble(found: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         if name in found:
             signal[i, : len(found[name])] = found[name]
             present[i] = np.isfinite(signal[i]).any()
+    return signal, present
+
+
+def derive_limb_leads(signal: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Absent limb leads computed from those there: signal [12, n] and present [12] afterwards.
+
+    By least squares over the leads there; needs two independent ones, and changes nothing without.
+    """
+    there, absent = np.flatnonzero(present[LIMB]), np.flatnonzero(~present[LIMB])
+    if len(absent) == 0 or len(there) < 2 or np.linalg.matrix_rank(LIMB_FROM_I_II[there]) < 2:
+        return signal, present
+    signal, present = signal.copy(), present.copy()
+    i_ii = np.linalg.pinv(LIMB_FROM_I_II[there]) @ signal[there].astype(np.float64)
+    signal[absent] = LIMB_FROM_I_II[absent] @ i_ii
+    present[absent] = True
     return signal, present

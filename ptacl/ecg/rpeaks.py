@@ -7,7 +7,9 @@ import sleepecg
 
 from ptacl.ecg.record import LEADS, EcgRecord
 
-SEARCH_MS = 60
+SEARCH_MS, MATCH_MS = 60, 80
+# A beat weaker than this share of the usual one, or a complex this strong and this far from every beat, is doubtful.
+WEAK_SHARE, MISSED_SHARE, FAR_MS = 0.4, 0.7, 200
 
 
 @dataclass(frozen=True)
@@ -15,36 +17,58 @@ class RPeaks:
     """Samples of the R peaks on the strip's grid, how they were found, and the agreement with the device.
 
     agreement: our rate over the device's; None when the device gives none.
+    beats_matched: share of the device's beats that lie at one of ours; None when it lists none.
     """
 
     samples: np.ndarray
     method: str
     agreement: float | None
+    beats_matched: float | None
 
 
 def find_r_peaks(strip: np.ndarray, rate_hz: float, record: EcgRecord, usable: np.ndarray) -> RPeaks:
     """R peaks of a baseline-free strip, float [12, n] in mV, using leads that are `usable` (bool [12]).
 
-    Tried in turn until one agrees with the device (rate within 15 %, number of beats within one): sleepecg on lead II,
-    sleepecg on the root mean square of all leads, XQRS on lead II. Where none agrees, or there is nothing to compare
-    with, the first that found beats stands.
+    Tried in turn until one agrees with the device (rate within 15 %, number of beats within one) and raises no doubt
+    (see `doubtful_beats`): sleepecg on lead II and on the root mean square of all leads, then XQRS on both. Where none
+    does, the one that agrees stands, then the one with the fewest doubtful beats, then the first.
     """
     lead = next((i for i in (1, 0, 10, *range(12)) if usable[i]), 1)
     magnitude = _magnitude(strip, usable)
-    first: RPeaks | None = None
+    attempts = []
     for name, signal, detect in (
         (f"sleepecg:{LEADS[lead]}", strip[lead], _sleepecg),
         ("sleepecg:rms", magnitude, _sleepecg),
         (f"xqrs:{LEADS[lead]}", strip[lead], _xqrs),
+        ("xqrs:rms", magnitude, _xqrs),
     ):
         samples = _refined(detect(signal.astype(np.float64), rate_hz), magnitude, rate_hz)
-        found = RPeaks(samples, name, _agreement(samples, rate_hz, record))
-        if first is None or len(first.samples) < 2 <= len(samples):
-            first = found
-        if len(samples) >= 2 and _agrees(found, record):
+        found = RPeaks(samples, name, _agreement(samples, rate_hz, record), _matched(samples, rate_hz, record))
+        doubts = (len(samples) < 2, not _agrees(found, record), doubtful_beats(samples, magnitude, rate_hz))
+        if not any(doubts):
             return found
-    assert first is not None
-    return first
+        attempts.append((doubts, found))
+    return min(attempts, key=lambda attempt: attempt[0])[1]
+
+
+def doubtful_beats(samples: np.ndarray, magnitude: np.ndarray, rate_hz: float) -> int:
+    """Beats found where the spatial magnitude is low, plus complexes far from any beat where it is high.
+
+    An adaptive threshold that starts on an odd first beat can take P and T waves for beats and miss clear ones; no
+    device's rate reveals it where there is none. Either is measured by the usual beat, the median of the higher half.
+    """
+    if len(samples) < 2:
+        return 0
+    height = magnitude[samples]
+    usual = np.median(np.sort(height)[len(height) // 2 :])
+    far = np.ones(len(magnitude), bool)
+    reach = round(FAR_MS / 1000 * rate_hz)
+    for s in samples:
+        far[max(s - reach, 0) : s + reach + 1] = False
+    far[: reach // 2] = far[-(reach // 2) :] = False  # a complex cut by the strip's end is no beat
+    high = far & (magnitude > MISSED_SHARE * usual)
+    missed = np.count_nonzero(high[1:] & ~high[:-1])
+    return int(np.count_nonzero(height < WEAK_SHARE * usual) + missed)
 
 
 def heart_rate_bpm(r_peaks: np.ndarray, rate_hz: float) -> float:
@@ -91,6 +115,16 @@ def _agreement(samples: np.ndarray, rate_hz: float, record: EcgRecord) -> float 
     device = record.measurements.get("ventricular_rate_bpm", np.nan)
     ours = heart_rate_bpm(samples, rate_hz)
     return float(ours / device) if np.isfinite(device) and device > 0 and np.isfinite(ours) else None
+
+
+def _matched(samples: np.ndarray, rate_hz: float, record: EcgRecord) -> float | None:
+    """Devices mark another point of the QRS complex than its peak, always the same: their median lag does not count."""
+    device = record.beat_times_ms[record.beat_times_ms < 10000]
+    if not len(device) or not len(samples):
+        return None
+    ours = samples / rate_hz * 1000
+    lag = device - ours[np.abs(device[:, None] - ours).argmin(1)]
+    return float(np.mean(np.abs(lag - np.median(lag)) < MATCH_MS))
 
 
 def _agrees(found: RPeaks, record: EcgRecord) -> bool:

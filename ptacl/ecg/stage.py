@@ -11,22 +11,20 @@ from ptacl.artifacts import read_table, table_metadata, tensor_digest, write_tab
 from ptacl.ecg.clean import SAMPLES, CleanEcg, clean_ecg
 from ptacl.ecg.phase import BEAT_SAMPLES
 from ptacl.ecg.readers import read_ecg
-from ptacl.ecg.record import EcgRecord
+from ptacl.ecg.record import MEASUREMENTS, EcgRecord
 from ptacl.errors import RecordError
 
-TABLE, TENSORS, VERSION = "ecg_table", "ecg_tensors", 1
+TABLE, TENSORS, TABLE_VERSION, TENSORS_VERSION = "ecg_table", "ecg_tensors", 2, 1
 MANIFEST, MANIFEST_VERSION = "cohort_manifest", 1
 
-_DEVICE = (
-    "ventricular_rate_bpm", "p_duration_ms", "pq_ms", "qrs_ms", "qt_ms", "qtc_ms", "p_axis_deg", "r_axis_deg",
-    "t_axis_deg",
-)  # fmt: skip
 SCHEMA = pa.schema(
     {
         "subject_id": pa.string(), "visit": pa.int8(), "status": pa.string(), "reason": pa.string(),
-        "flags": pa.list_(pa.string()), "lead_mask": pa.list_(pa.bool_()), "heart_rate_bpm": pa.float32(),
+        "flags": pa.list_(pa.string()), "format": pa.string(), "statements": pa.list_(pa.string()),
+        "lead_mask": pa.list_(pa.bool_()), "heart_rate_bpm": pa.float32(),
         "r_peaks": pa.list_(pa.float32()), "t_end_ms": pa.float32(), "phase_ok": pa.bool_(),
-        "r_method": pa.string(), "r_agreement": pa.float32(), **dict.fromkeys(_DEVICE, pa.float32()),
+        "r_method": pa.string(), "r_agreement": pa.float32(), "beats_matched": pa.float32(),
+        "rr_irregularity": pa.float32(), **dict.fromkeys(MEASUREMENTS, pa.float32()),
         "noise_ratio": pa.float32(), "drift_uv": pa.float32(), "einthoven_uv": pa.float32(),
         "tensor_row": pa.int32(),
     }
@@ -38,7 +36,7 @@ def build_shard(
 ) -> None:
     """Reads and cleans every ECG of a manifest; a record that can't be used is a row with its reason.
 
-    `settings`: corner_hz, poor_quality, pacemaker. Writes `ecg` int16 [n,12,5000] and `median_beat` int16 [n,12,600].
+    `settings`: corner_hz, mains_hz, poor_quality, pacemaker. Writes `ecg` int16 [n,12,5000] and `median_beat` int16 [n,12,600].
     """
     members = read_table(manifest, kind=MANIFEST, version=MANIFEST_VERSION)
     root = Path(table_metadata(members)["ptacl.root"])
@@ -65,9 +63,9 @@ def build_shard(
         "ecg": np.stack(strips) if strips else np.zeros((0, 12, SAMPLES), np.int16),
         "median_beat": np.stack(beats) if beats else np.zeros((0, 12, BEAT_SAMPLES), np.int16),
     }
-    write_tensors(tensors, arrays, kind=TENSORS, version=VERSION, settings=settings)
+    write_tensors(tensors, arrays, kind=TENSORS, version=TENSORS_VERSION, settings=settings)
     write_table(
-        table, pa.Table.from_pylist(rows, schema=SCHEMA), kind=TABLE, version=VERSION, settings=settings,
+        table, pa.Table.from_pylist(rows, schema=SCHEMA), kind=TABLE, version=TABLE_VERSION, settings=settings,
         extra={"ptacl.tensors": tensor_digest(arrays)},
     )  # fmt: skip
     print(f"{len(strips)} of {len(rows)} rows usable")
@@ -78,10 +76,12 @@ def _columns(record: EcgRecord, ecg: CleanEcg) -> dict[str, Any]:
         return float(value) if value is not None and np.isfinite(value) else None
 
     return {
-        "flags": sorted(ecg.flags), "lead_mask": ecg.lead_mask.tolist(),
+        "flags": sorted(ecg.flags), "format": record.format, "statements": sorted(record.statements),
+        "lead_mask": ecg.lead_mask.tolist(),
         "heart_rate_bpm": number(ecg.heart_rate_bpm), "r_peaks": ecg.r_peaks.tolist(),
         "t_end_ms": number(ecg.t_end_ms), "phase_ok": ecg.phase_ok, "r_method": ecg.r_method,
-        "r_agreement": number(ecg.r_agreement), "noise_ratio": number(ecg.noise_ratio),
+        "r_agreement": number(ecg.r_agreement), "beats_matched": number(ecg.beats_matched),
+        "rr_irregularity": number(ecg.rr_irregularity), "noise_ratio": number(ecg.noise_ratio),
         "drift_uv": number(ecg.drift_uv), "einthoven_uv": number(ecg.einthoven_uv),
-        **{k: number(record.measurements.get(k)) for k in _DEVICE},
+        **{k: number(record.measurements.get(k)) for k in MEASUREMENTS},
     }  # fmt: skip

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ptacl.artifacts import read_table
 from ptacl.errors import ArtifactError
 from ptacl.evaluation.compare import compare_regression
+from ptacl.store.schema import VERSION
 
 Row = dict[str, Any]
 _SCORES = ("value", "lo", "hi")
@@ -42,7 +43,7 @@ def load_study(results: Path, config: Mapping[str, Any]) -> Study:
     trained = [m for m in methods if "embedding_of" not in definitions[m]]
 
     def rows(path: str, kind: str) -> list[Row]:
-        return read_table(results / path, kind=kind, version=1).to_pylist()
+        return read_table(results / path, kind=kind, version=VERSION.get(kind, 1)).to_pylist()
 
     def scores(folder: str) -> list[Row]:
         of_seeds = [

@@ -36,7 +36,7 @@ class PairedDataset:
     @classmethod
     def load(cls, pairs: Path, ecg_dir: Path, cmr_dir: Path, splits: Sequence[str] | None = None) -> "PairedDataset":
         """Reads the pairs table and the rows of the shards it names. Raises ArtifactError."""
-        rows = read_table(pairs, kind=schema.PAIRS, version=schema.VERSION).to_pylist()
+        rows = read_table(pairs, kind=schema.PAIRS, version=schema.VERSION[schema.PAIRS]).to_pylist()
         rows = [r for r in rows if splits is None or r["split"] in splits]
         longest = max((len(r["r_peaks"]) for r in rows), default=0)
         peaks = np.full((len(rows), max(longest, 2)), np.nan, np.float32)
@@ -86,7 +86,7 @@ def _gather(folder: Path, rows: list[dict], column: str, kind: str, name: str) -
         by_shard.setdefault(r["shard"], []).append(i)
     out: np.ndarray | None = None
     for shard, members in by_shard.items():
-        tensor = read_tensors(folder / f"{shard:04d}.safetensors", kind=kind, version=schema.VERSION)[name]
+        tensor = read_tensors(folder / f"{shard:04d}.safetensors", kind=kind, version=schema.VERSION[kind])[name]
         if out is None:
             out = np.empty((len(rows), *tensor.shape[1:]), tensor.dtype)
         out[members] = tensor[[rows[i][column] for i in members]]

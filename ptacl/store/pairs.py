@@ -31,14 +31,16 @@ def build_pairs(
     Every (subject, visit) row the cohort found is either a pair or excluded with its first reason; the withdrawn
     are counted only. Raises PtaclError, naming the commonest reasons, when no pair is left.
     """
-    subjects = read_table(cohort_dir / "subjects.parquet", kind=schema.COHORT_SUBJECTS, version=schema.VERSION)
+    subjects = read_table(
+        cohort_dir / "subjects.parquet", kind=schema.COHORT_SUBJECTS, version=schema.VERSION[schema.COHORT_SUBJECTS]
+    )
     ecg = _shard_rows(ecg_tables, schema.ECG_TABLE)
     cmr = _shard_rows(cmr_tables, schema.CMR_TABLE)
     pairs: list[dict[str, Any]] = []
     excluded = [
         {"subject_id": r["subject_id"], "visit": r["visit"], "stage": "cohort", "reason": r["reason"]}
         for r in read_table(
-            cohort_dir / "excluded.parquet", kind=schema.COHORT_EXCLUDED, version=schema.VERSION
+            cohort_dir / "excluded.parquet", kind=schema.COHORT_EXCLUDED, version=schema.VERSION[schema.COHORT_EXCLUDED]
         ).to_pylist()
     ]
     for row in subjects.select(["subject_id", "visit", "split", "shard"]).to_pylist():
@@ -66,7 +68,7 @@ def _shard_rows(tables: list[Path], kind: str) -> dict[Key, dict[str, Any]]:
     """Rows of all shards by (subject, visit), each with the digest of its shard's tensors."""
     rows = {}
     for path in tables:
-        table = read_table(path, kind=kind, version=schema.VERSION)
+        table = read_table(path, kind=kind, version=schema.VERSION[kind])
         digest = table_metadata(table)[schema.TENSORS_DIGEST]
         for row in table.to_pylist():
             rows[row["subject_id"], row["visit"]] = {**row, "digest": digest}
@@ -106,4 +108,4 @@ def _excluded_schema() -> pa.Schema:
 
 def _write(path: Path, rows: list[dict[str, Any]], table: pa.Schema, kind: str, settings: Mapping[str, Any]) -> None:
     data = pa.Table.from_pylist(rows, schema=table)
-    write_table(path, data, kind=kind, version=schema.VERSION, settings=settings)
+    write_table(path, data, kind=kind, version=schema.VERSION[kind], settings=settings)

@@ -53,7 +53,9 @@ def pretrain(
         weights = {f"ecg.{k}": v for k, v in EcgEncoder().state_dict().items()}
     else:
         data = PairedDataset.load(pairs, ecg_dir, cmr_dir, ("train", "val")).to(where)
-        inputs = read_table(pairs, kind=schema.PAIRS, version=schema.VERSION, columns=["ecg_digest", "cmr_digest"])
+        inputs = read_table(
+            pairs, kind=schema.PAIRS, version=schema.VERSION[schema.PAIRS], columns=["ecg_digest", "cmr_digest"]
+        )
         digest = settings_digest({
             "settings": dict(settings), "seed": seed, "torch": torch.__version__,
             "inputs": sorted({str(r) for r in inputs.to_pylist()}),

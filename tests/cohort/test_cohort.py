@@ -17,6 +17,7 @@ from ptacl.cohort.tables import read_ukb_table
 from ptacl.cohort.withdrawals import parse_withdrawals
 from ptacl.errors import ConfigError, PtaclError
 from ptacl.store.pairs import build_pairs
+from ptacl.store.schema import VERSION as schema_versions
 
 DEFAULTS = {
     "source": "ukb", "table": None, "extra_tables": [], "withdrawals": None, "hash_key": "ptacl",
@@ -187,8 +188,8 @@ def shard_tables(folder: Path, ecg: dict[str, str | None], cmr: dict[str, str | 
         ]  # fmt: skip
         path = folder / f"{kind}.parquet"
         write_table(
-            path, pa.Table.from_pylist(rows, schema=schema), kind=f"{kind}_table", version=1, settings={},
-            extra={"ptacl.tensors": "d"},
+            path, pa.Table.from_pylist(rows, schema=schema), kind=f"{kind}_table",
+            version=schema_versions[f"{kind}_table"], settings={}, extra={"ptacl.tensors": "d"},
         )  # fmt: skip
         paths.append(path)
     return paths[0], paths[1]

@@ -18,7 +18,7 @@ from ptacl.synthetic.cardiosoft import write_xml
 from ptacl.synthetic.latents import draw_subject
 from ptacl.synthetic.trace import simulate_trace
 
-SETTINGS = {"corner_hz": 0.6, "poor_quality": "keep", "pacemaker": "keep"}
+SETTINGS = {"corner_hz": 0.6, "mains_hz": 0, "poor_quality": "keep", "pacemaker": "keep"}
 SUBJECT = draw_subject(2026, 3)
 TRACE = simulate_trace(SUBJECT, np.random.default_rng(1))
 
@@ -80,7 +80,7 @@ def test_the_real_cardiosoft_file_agrees_with_its_device(shared_data) -> None:
         (lambda t: t[:300], "truncated"),
         (lambda t: t.replace("RestECG", "ExerciseECG"), "exercise_ecg"),
         (lambda t: t.replace("StripData", "OtherData"), "no_strip"),
-        (lambda t: t.replace("CardiologyXML", "RestingECG"), "unsupported_format"),
+        (lambda t: t.replace("CardiologyXML", "RestingECG"), "no_strip"),
         (lambda t: t.replace("CardiologyXML", "Report"), "not_an_ecg"),
         (lambda t: "hello", "not_an_ecg"),
         (lambda t: t.replace('lead="V3"', 'lead="X3"'), "missing_leads"),
@@ -214,6 +214,30 @@ def test_inspect_counts_on_the_files_own_grid(shared_data) -> None:
     assert max(found["r_peaks"]) < 1000
 
 
-def test_muse_files_are_named_as_unsupported(shared_data) -> None:
-    for path in shared_data("braveheart-muse").glob("*.xml"):
-        assert reason(path) == "unsupported_format"
+def test_muse_recordings_agree_with_their_device(shared_data) -> None:
+    for folder in ("braveheart-muse", "easyrecg-muse"):
+        for path in shared_data(folder).glob("*.xml"):
+            record = read_ecg(path)
+            ecg = clean_ecg(record, SETTINGS, "table")
+            assert record.present.tolist() == [True, True, False, False, False, False] + [True] * 6
+            assert "leads_derived" in ecg.flags and ecg.lead_mask.all()
+            assert abs(ecg.heart_rate_bpm - record.measurements["ventricular_rate_bpm"]) < 2
+            assert len(ecg.r_peaks) == record.measurements["n_qrs"] and ecg.beats_matched == 1
+            # Derived limb leads obey Einthoven and Goldberger, in the strip and in the device's median beat.
+            for one, two, three, avr, avl, avf in (ecg.counts[:6].astype(int), ecg.median_beat[:6].astype(int)):
+                residuals = (one + three - two, avr + (one + two) / 2, avl - one + two / 2, avf - two + one / 2)
+                assert max(np.abs(r).max() for r in residuals) <= 60  # baselines are removed lead by lead
+
+
+def test_a_dicom_recording_is_read_as_pydicom_reads_it() -> None:
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    path = Path(get_testdata_file("waveform_ecg.dcm", download=False))
+    record, dataset = read_ecg(path), pydicom.dcmread(path)
+    assert (record.format, record.rate_hz, record.n_samples) == ("dicom-ecg", 1000, 10000)
+    microvolt = dataset.waveform_array(0).T
+    np.testing.assert_allclose(record.signal, microvolt / 1000, atol=1e-6)
+    ecg = clean_ecg(record, SETTINGS, "table")
+    assert abs(ecg.heart_rate_bpm - 60000 / record.measurements["rr_ms"]) < 2
+    assert record.measurements["qrs_ms"] == 75 and "sinus_rhythm" in record.statements

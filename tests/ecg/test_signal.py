@@ -12,7 +12,7 @@ from ptacl.ecg.record import EcgRecord
 from ptacl.synthetic.latents import draw_subject
 from ptacl.synthetic.trace import simulate_trace
 
-SETTINGS = {"corner_hz": 0.6, "poor_quality": "keep", "pacemaker": "keep"}
+SETTINGS = {"corner_hz": 0.6, "mains_hz": 0, "poor_quality": "keep", "pacemaker": "keep"}
 
 
 def test_the_banded_solver_equals_a_general_sparse_one() -> None:

@@ -15,6 +15,7 @@ from ptacl.cmr import stage as cmr_stage
 from ptacl.ecg import stage as ecg_stage
 from ptacl.evaluation import tables as scores
 from ptacl.store import pairs as store_pairs
+from ptacl.store.schema import VERSION
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIRST_ID = 9_000_001
@@ -76,14 +77,14 @@ class _Writer:
 
     def write(self, name: str, kind: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
         table = pa.Table.from_pylist(rows, schema=schema)
-        write_table(self.results / name, table, kind=kind, version=1, settings={}, extra={"ptacl.tensors": "0"})
+        write_table(self.results / name, table, kind=kind, version=VERSION.get(kind, 1), settings={}, extra={"ptacl.tensors": "0"})
 
     def cohort(self) -> None:
         n = len(self.ids)
         columns: dict[str, Any] = {"subject_id": self.ids, "visit": pa.array([2] * n, pa.int8()), "split": self.split}
         columns |= {"sex": [float(i % 2) for i in range(n)], "age": self.rng.normal(63, 8, n)}
         table, path = pa.table(columns | self.values), self.results / "cohort/subjects.parquet"
-        write_table(path, table, kind="cohort_subjects", version=1, settings={})
+        write_table(path, table, kind="cohort_subjects", version=VERSION["cohort_subjects"], settings={})
 
     def records(self, shard: int) -> None:
         members = [i for i in range(len(self.ids)) if self.shard[i] == shard]

@@ -4,29 +4,24 @@ Only what the study needs is taken: the ten-second strip, the median beat, the d
 statements. Names, dates and free text stay in the file.
 """
 
-from pathlib import Path
-
 import numpy as np
 from lxml import etree
 
+from ptacl.ecg.readers.xml import number, text_of
 from ptacl.ecg.record import EcgRecord, assemble, standard_lead
+from ptacl.ecg.statements import FLAGS, codes_of
 from ptacl.errors import UnreadableEcg
-
-MAX_BYTES = 64 * 1024 * 1024
 
 _MEASUREMENTS = {
     "ventricular_rate_bpm": "VentricularRate", "p_duration_ms": "PDuration", "pq_ms": "PQInterval",
-    "qrs_ms": "QRSDuration", "qt_ms": "QTInterval", "qtc_ms": "QTCInterval", "p_axis_deg": "PAxis",
-    "r_axis_deg": "RAxis", "t_axis_deg": "TAxis", "n_qrs": "QRSNum", "t_offset_ms": "TOffset",
+    "qrs_ms": "QRSDuration", "qt_ms": "QTInterval", "qtc_ms": "QTCInterval", "rr_ms": "RRInterval",
+    "pp_ms": "PPInterval", "p_axis_deg": "PAxis", "r_axis_deg": "RAxis", "t_axis_deg": "TAxis", "n_qrs": "QRSNum",
+    "t_offset_ms": "TOffset",
 }  # fmt: skip
 
 
-def read_cardiosoft(path: Path) -> EcgRecord:
-    """Reads one CardioSoft XML. Raises UnreadableEcg."""
-    root = _parse(path)
-    if root.tag != "CardiologyXML":
-        code = "unsupported_format" if root.tag == "RestingECG" else "not_an_ecg"
-        raise UnreadableEcg(code, "the root element is not CardiologyXML")
+def read_cardiosoft(root: etree._Element) -> EcgRecord:
+    """Reads the parsed `CardiologyXML` of a resting ECG. Raises UnreadableEcg."""
     kind = (root.findtext("ObservationType") or "").strip()
     exercise_blocks = any(root.find(name) is not None for name in ("Protocol", "ExerciseMeasurements", "TrendData"))
     if kind not in ("RestECG", "") or exercise_blocks:
@@ -46,40 +41,25 @@ def read_cardiosoft(path: Path) -> EcgRecord:
             median = assemble(beats)[0] if len(beats) == 12 else None
         except UnreadableEcg:
             flags.add("no_median_beat")
+    statements = _statements(root)
     return EcgRecord(
         format="cardiosoft-xml",
         rate_hz=rate_hz,
         signal=signal,
         present=present,
-        measurements={k: _number(root.findtext(f"RestingECGMeasurements/{e}")) for k, e in _MEASUREMENTS.items()},
+        measurements={k: number(root.findtext(f"RestingECGMeasurements/{e}")) for k, e in _MEASUREMENTS.items()},
         beat_times_ms=_beat_times(strip),
         median_beat=median,
         median_rate_hz=median_rate,
-        flags=flags | _statements(root),
+        flags=flags | _flags(root, statements),
+        statements=statements,
+        mains_filter_hz=_mains_filters(root),
     )
-
-
-def _parse(path: Path) -> etree._Element:
-    size = path.stat().st_size
-    if size == 0:
-        raise UnreadableEcg("empty_file")
-    if size > MAX_BYTES:
-        raise UnreadableEcg("too_large", f"more than {MAX_BYTES // 2**20} MiB of XML")
-    data = path.read_bytes()
-    if b"<!ENTITY" in data:
-        raise UnreadableEcg("hostile_xml", "an XML entity is declared")
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-    try:
-        return etree.fromstring(data, parser)
-    except (etree.XMLSyntaxError, ValueError):
-        whole = b"</CardiologyXML>" in data[-200:]
-        code = "bad_xml" if whole else "truncated" if b"<CardiologyXML" in data else "not_an_ecg"
-        raise UnreadableEcg(code, "the XML does not parse") from None
 
 
 def _waveforms(block: etree._Element, flags: set[str]) -> tuple[dict[str, np.ndarray], float]:
     """Leads in mV by standard name, and the rate, of a StripData or MedianSamples block."""
-    rate_hz = _number(_find_text(block, "SampleRate"))
+    rate_hz = number(text_of(block, "SampleRate"))
     if not 50 <= rate_hz <= 10000:
         raise UnreadableEcg("bad_header", "no plausible SampleRate")
     scale = _millivolt_per_count(block)
@@ -89,8 +69,11 @@ def _waveforms(block: etree._Element, flags: set[str]) -> tuple[dict[str, np.nda
         if name is not None:
             if len(element):  # a comment or an entity, after which `text` would silently end
                 raise UnreadableEcg("bad_number", "markup among the samples")
-            leads[name] = (parse_counts(element.text or "", flags) * scale).astype(np.float32)
-    declared = _number(_find_text(block, "ChannelSampleCountTotal"))
+            values = (parse_counts(element.text or "", flags) * scale).astype(np.float32)
+            if name in leads and not np.array_equal(leads[name], values, equal_nan=True):
+                raise UnreadableEcg("duplicate_lead", "a lead is there twice, with other samples")
+            leads[name] = values
+    declared = number(text_of(block, "ChannelSampleCountTotal"))
     lengths = {len(v) for v in leads.values()}
     if len(lengths) > 1 or (lengths and np.isfinite(declared) and lengths != {int(declared)}):
         flags.add("length_mismatch")
@@ -99,7 +82,7 @@ def _waveforms(block: etree._Element, flags: set[str]) -> tuple[dict[str, np.nda
 
 def _millivolt_per_count(block: etree._Element) -> float:
     element = block.find(".//Resolution")
-    resolution = _number(element.text if element is not None else None)
+    resolution = number(element.text if element is not None else None)
     units = (element.get("units") or "uVperLsb" if element is not None else "").lower()
     if not 0 < resolution < 1e6 or units not in ("uvperlsb", "mvperlsb"):
         raise UnreadableEcg("bad_header", "no Resolution in uVperLsb or mVperLsb")
@@ -127,7 +110,7 @@ def parse_counts(text: str, flags: set[str]) -> np.ndarray:
     values = np.empty(line.count(",") + 1)
     for i, token in enumerate(line.split(",")):
         if token.strip():
-            values[i] = _number(token)
+            values[i] = number(token)
             if not np.isfinite(values[i]):
                 raise UnreadableEcg("bad_number", "a sample is not a number")
         else:
@@ -137,37 +120,19 @@ def parse_counts(text: str, flags: set[str]) -> np.ndarray:
 
 
 def _beat_times(strip: etree._Element) -> np.ndarray:
-    times = np.array([_number(e.text) for e in strip.iterfind(".//ArrhythmiaResults/Time")])
+    times = np.array([number(e.text) for e in strip.iterfind(".//ArrhythmiaResults/Time")])
     return np.unique(times[np.isfinite(times)])
 
 
 def _statements(root: etree._Element) -> set[str]:
-    flags = set()
-    if (root.findtext("PatientInfo/PaceMaker") or "").strip().lower() in ("yes", "true", "1"):
-        flags.add("pacemaker")
-    for element in root.iterfind("Interpretation//*"):
-        text = (element.text or "").lower()
-        if "poor data quality" in text:
-            flags.add("poor_quality")
-        if "pacemaker" in text or "paced rhythm" in text:
-            flags.add("pacemaker")
-        if "atrial fibrillation" in text:
-            flags.add("atrial_fibrillation")
-    return flags
+    return codes_of(e.text for e in root.iterfind("Interpretation//*"))
 
 
-def _find_text(block: etree._Element, name: str) -> str | None:
-    element = block.find(f".//{name}")
-    return element.text if element is not None else None
+def _flags(root: etree._Element, statements: set[str]) -> set[str]:
+    implant = (root.findtext("PatientInfo/PaceMaker") or "").strip().lower() in ("yes", "true", "1")
+    return (statements & FLAGS) | ({"pacemaker"} if implant else set())
 
 
-def _number(text: str | None) -> float:
-    """A finite decimal number, else NaN."""
-    text = (text or "").strip()
-    if not text or len(text) > 32 or set(text) - set("0123456789+-.eE"):
-        return float("nan")
-    try:
-        value = float(text)
-    except ValueError:
-        return float("nan")
-    return value if np.isfinite(value) else float("nan")
+def _mains_filters(root: etree._Element) -> frozenset[int]:
+    said = {hz: (root.findtext(f"FilterSetting/Filter{hz}Hz") or "").strip().lower() for hz in (50, 60)}
+    return frozenset(hz for hz, text in said.items() if text in ("yes", "true", "1"))
