@@ -1,37 +1,44 @@
-"""The few DICOM tags a cine needs, from explicit-VR little-endian bytes without opening a dataset per frame.
-
-pydicom pays for every element it walks; a study has 550 frames per person. Anything unusual (another transfer syntax, a
-sequence of undefined length, no preamble) is left to pydicom, which is also the judge in the tests.
-"""
+"""One image of a DICOM series: where it lies, when in the cycle it was taken, and how to get its pixels."""
 
 import io
-import struct
+import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
 
-EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-_LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UT", b"UN", b"UC", b"UR", b"SV", b"UV"})
-_PIXEL_DATA = (0x7FE0, 0x0010)
+from ptacl.cmr.container import MAX_FILE_BYTES, Member
+from ptacl.cmr.tags import EXPLICIT_LITTLE, HEAD_BYTES, IMPLICIT_LITTLE, Tags, find_tags, tags_by_pydicom
 
-_TAGS = {
-    (0x0008, 0x0008): "ImageType", (0x0008, 0x0032): "AcquisitionTime", (0x0008, 0x103E): "SeriesDescription",
-    (0x0018, 0x1060): "TriggerTime", (0x0018, 0x1062): "NominalInterval",
-    (0x0020, 0x000E): "SeriesInstanceUID", (0x0020, 0x0011): "SeriesNumber", (0x0020, 0x0013): "InstanceNumber",
-    (0x0020, 0x0032): "ImagePositionPatient", (0x0020, 0x0037): "ImageOrientationPatient",
-    (0x0028, 0x0002): "SamplesPerPixel", (0x0028, 0x0008): "NumberOfFrames", (0x0028, 0x0010): "Rows",
-    (0x0028, 0x0011): "Columns", (0x0028, 0x0030): "PixelSpacing", (0x0028, 0x0100): "BitsAllocated",
-    (0x0028, 0x0103): "PixelRepresentation", (0x0028, 0x1052): "RescaleIntercept", (0x0028, 0x1053): "RescaleSlope",
-}  # fmt: skip
 _MAX_SIDE = 4096
+_PER_FRAME = frozenset({"AcquisitionTime", "InstanceNumber", "TriggerTime"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Geometry of an image. origin_mm: centre of pixel (0, 0) in LPS; unit axes along increasing column and row index."""
+
+    origin_mm: np.ndarray
+    row_axis: np.ndarray
+    column_axis: np.ndarray
+    spacing_mm: tuple[float, float]
+    rows: int
+    columns: int
+
+    @property
+    def normal(self) -> np.ndarray:
+        return np.cross(self.row_axis, self.column_axis)
+
+
+@dataclass(eq=False)
 class Frame:
-    """One image with the tags a cine needs; `data` is the whole file, decoded when its slice is chosen."""
+    """One image with the tags a cine needs.
+
+    `load` returns its pixels [rows, columns] or raises ValueError. `has_overlay` says whether the file carries drawn
+    contours, which only a look at the whole file can tell.
+    """
 
     series: str
     description: str
@@ -41,163 +48,212 @@ class Frame:
     instance: int
     trigger_ms: float
     nominal_rr_ms: float
-    origin_mm: np.ndarray
-    row_axis: np.ndarray
-    column_axis: np.ndarray
-    spacing_mm: tuple[float, float]
-    rows: int
-    columns: int
-    raw: tuple[int, str] | None  # offset and dtype of plain pixels, None when pydicom has to decode
-    data: bytes
+    cycle_frames: int  # CardiacNumberOfImages, 0 where the header does not say
+    plane: Plane
+    load: Callable[[], np.ndarray]
+    has_overlay: Callable[[], bool]
 
-    def pixels(self) -> np.ndarray:
-        """[rows, columns]. Raises ValueError where the pixels can't be decoded."""
-        if self.raw is not None:
-            offset, dtype = self.raw
-            count = self.rows * self.columns
-            return np.frombuffer(self.data, dtype, count, offset).reshape(self.rows, self.columns)
+    @property
+    def origin_mm(self) -> np.ndarray:
+        return self.plane.origin_mm
+
+    @property
+    def row_axis(self) -> np.ndarray:
+        return self.plane.row_axis
+
+    @property
+    def column_axis(self) -> np.ndarray:
+        return self.plane.column_axis
+
+
+class FrameReader:
+    """Frames from members; what all frames of a slice share is parsed once."""
+
+    def __init__(self) -> None:
+        self._shared: dict[tuple[tuple[str, bytes], ...], _Shared] = {}
+
+    def read(self, member: Member) -> list[Frame]:
+        """The frames of one member: none where it is no image with a position in the patient.
+
+        Raises ValueError where the member is damaged.
+        """
+        tags, broken_off = find_tags(member.head(HEAD_BYTES))
+        if tags is None:
+            # A long header, another byte order, no DICOM at all: only the whole file can tell.
+            if not broken_off and not _may_be_dicom(member):
+                return []
+            data = member.content()
+            tags, broken_off = find_tags(data)
+            if broken_off:
+                raise ValueError("a header that breaks off")
+            tags = tags if tags is not None else tags_by_pydicom(data)
+        if tags is None:
+            return []
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                image = pydicom.dcmread(io.BytesIO(self.data), force=False).pixel_array
-        except Exception as e:  # decoders raise many types
-            raise ValueError(f"pixel data can't be decoded ({type(e).__name__})") from None
-        if image.shape != (self.rows, self.columns):
-            raise ValueError("pixel data of another shape than the header says")
-        return image
+            if "NumberOfFrames" in tags and "ImagePositionPatient" not in tags:
+                from ptacl.cmr.enhanced import enhanced_frames
+
+                return enhanced_frames(member)
+            return [self._frame(tags, member)] if member.size <= MAX_FILE_BYTES else []
+        except (KeyError, IndexError, ValueError):
+            return []
+
+    def _frame(self, tags: Tags, member: Member) -> Frame:
+        key = tuple(item for item in tags.items() if item[0] not in _PER_FRAME)
+        if key not in self._shared:
+            self._shared[key] = _shared(tags)
+        shared = self._shared[key]
+        pixels = _Pixels(member, shared)
+        return Frame(
+            series=shared.series,
+            description=shared.description,
+            derived=shared.derived,
+            acquisition_time=_text(tags, "AcquisitionTime"),
+            series_number=shared.series_number,
+            instance=_integer(tags, "InstanceNumber"),
+            trigger_ms=_number(tags, "TriggerTime"),
+            nominal_rr_ms=shared.nominal_rr_ms,
+            cycle_frames=shared.cycle_frames,
+            plane=shared.plane,
+            load=pixels.load,
+            has_overlay=pixels.has_overlay,
+        )
 
 
-def parse_frame(data: bytes) -> Frame | None:
-    """The frame of one DICOM file; None where it is no single image with a position in the patient."""
-    tags = _walk(data)
-    if tags is None:
-        tags = _with_pydicom(data)
-    if tags is None:
-        return None
-    try:
-        return _frame(tags, data)
-    except (KeyError, ValueError, IndexError):
-        return None
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """What a header says of a whole slice. dtype: of plain 16-bit pixels, None where pydicom has to decode them."""
+
+    series: str
+    description: str
+    derived: bool
+    series_number: float
+    nominal_rr_ms: float
+    cycle_frames: int
+    plane: Plane
+    dtype: str | None
+    slope: float
+    intercept: float
 
 
-def _walk(data: bytes) -> dict[str, object] | None:
-    """Tags by keyword as bytes or int, and `_pixels` (offset, length); None where pydicom should look instead."""
-    if data[128:132] != b"DICM":
-        return None
-    tags: dict[str, object] = {}
-    at, end, syntax = 132, len(data), None
-    unpack = struct.Struct("<HH2sH").unpack_from
-    while at + 8 <= end:
-        group, element, vr, length = unpack(data, at)
-        at += 8
-        if vr in _LONG_VRS:
-            if at + 4 > end:
-                return None
-            length = int.from_bytes(data[at : at + 4], "little")
-            at += 4
-        elif not (vr.isalpha() and vr.isupper()):
-            return None
-        if (group, element) == _PIXEL_DATA:
-            tags["_pixels"] = (at, length)
-            break
-        if length == 0xFFFFFFFF or at + length > end:
-            return None
-        if (group, element) == (2, 0x10):
-            syntax = data[at : at + length].rstrip(b"\0 ").decode("latin-1")
-        elif (name := _TAGS.get((group, element))) is not None:
-            value = data[at : at + length]
-            tags[name] = int.from_bytes(value, "little") if vr == b"US" and length == 2 else value
-        at += length
-    return tags if syntax == EXPLICIT_LITTLE else None
-
-
-def _with_pydicom(data: bytes) -> dict[str, object] | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(
-                io.BytesIO(data), stop_before_pixels=True, specific_tags=[*_TAGS.values()], force=False
-            )
-            tags: dict[str, object] = {}
-            for name in _TAGS.values():
-                value = dataset.get(name)
-                if isinstance(value, int):
-                    tags[name] = value
-                elif value is not None:
-                    parts = value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
-                    tags[name] = "\\".join(map(str, parts)).encode("latin-1", "replace")
-            return tags
-    except (InvalidDicomError, EOFError):
-        return None
-    except Exception:  # hostile bytes make pydicom raise many types
-        return None
-
-
-def _frame(tags: dict[str, object], data: bytes) -> Frame:
-    rows, columns = _integer(tags["Rows"]), _integer(tags["Columns"])
-    if not (0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE):
-        raise ValueError("implausible matrix")
-    if _integer(tags.get("SamplesPerPixel", 1)) != 1 or _integer(tags.get("NumberOfFrames", 1)) != 1:
-        raise ValueError("not one grey image")
-    orientation = _numbers(tags["ImageOrientationPatient"], 6)
-    row_axis, column_axis = orientation[:3], orientation[3:]
-    lengths = np.linalg.norm(row_axis), np.linalg.norm(column_axis)
-    spacing = _numbers(tags["PixelSpacing"], 2)
-    if not all(0.9 < x < 1.1 for x in lengths) or abs(row_axis @ column_axis) > 0.05 or not np.all(spacing > 0.1):
-        raise ValueError("implausible geometry")
-    image_type = _text(tags, "ImageType").upper().split("\\")
-    return Frame(
+def _shared(tags: Tags) -> _Shared:
+    if int(tags.get("SamplesPerPixel", b"1")) != 1:
+        raise ValueError("not a grey image")
+    plain = _text(tags, "TransferSyntaxUID") in (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+    signed = _integer(tags, "PixelRepresentation")
+    return _Shared(
         series=_text(tags, "SeriesInstanceUID"),
         description=_text(tags, "SeriesDescription"),
-        derived="DERIVED" in image_type,
-        acquisition_time=_text(tags, "AcquisitionTime"),
+        derived="DERIVED" in _text(tags, "ImageType").upper().split("\\"),
         series_number=_number(tags, "SeriesNumber"),
-        instance=int(x) if np.isfinite(x := _number(tags, "InstanceNumber")) else 0,
-        trigger_ms=_number(tags, "TriggerTime"),
         nominal_rr_ms=_number(tags, "NominalInterval"),
-        origin_mm=_numbers(tags["ImagePositionPatient"], 3),
-        row_axis=row_axis / lengths[0],
-        column_axis=column_axis / lengths[1],
-        spacing_mm=(float(spacing[0]), float(spacing[1])),
-        rows=rows,
-        columns=columns,
-        raw=_raw_pixels(tags, rows, columns, len(data)),
-        data=data,
+        cycle_frames=_integer(tags, "CardiacNumberOfImages"),
+        plane=make_plane(
+            numbers(tags["ImagePositionPatient"], 3),
+            numbers(tags["ImageOrientationPatient"], 6),
+            numbers(tags["PixelSpacing"], 2),
+            int(tags["Rows"]),
+            int(tags["Columns"]),
+        ),
+        dtype=("<i2" if signed else "<u2") if plain and _integer(tags, "BitsAllocated") == 16 else None,
+        slope=_number(tags, "RescaleSlope"),
+        intercept=_number(tags, "RescaleIntercept"),
     )
 
 
-def _raw_pixels(tags: dict[str, object], rows: int, columns: int, size: int) -> tuple[int, str] | None:
-    """Offset and dtype of plain 16-bit pixels whose declared length fits the matrix and the file."""
-    found = tags.get("_pixels")
-    rescaled = _number(tags, "RescaleSlope") not in (1.0,) and "RescaleSlope" in tags
-    if not isinstance(found, tuple) or _integer(tags.get("BitsAllocated", 0)) != 16 or rescaled:
-        return None
-    offset, length = found
-    if length not in (rows * columns * 2, rows * columns * 2 + 1) or offset + rows * columns * 2 > size:
-        return None
-    return offset, "<i2" if _integer(tags.get("PixelRepresentation", 0)) else "<u2"
+@dataclass(eq=False)
+class _Pixels:
+    """The pixels of one member, decoded when asked for."""
+
+    member: Member
+    shared: _Shared
+
+    def has_overlay(self) -> bool:
+        """Whether group 6000, in which results carry their contours, is there; it lies after the private blocks."""
+        return re.search(rb"\x00\x60\x00\x30(OB|OW)", self.member.content()) is not None
+
+    def load(self) -> np.ndarray:
+        """[rows, columns]. Raises ValueError where the file is damaged."""
+        data, shared = self.member.content(), self.shared
+        shape = shared.plane.rows, shared.plane.columns
+        image = _tail(data, shape, shared.dtype) if shared.dtype else None
+        if image is None:
+            image = decode(data)
+        if image.shape != shape:
+            raise ValueError("pixel data of another shape than the header says")
+        return rescaled(image, shared.slope, shared.intercept)
 
 
-def _text(tags: dict[str, object], name: str) -> str:
-    value = tags.get(name, b"")
-    return value.decode("latin-1").strip("\0 ") if isinstance(value, bytes) else str(value)
+def rescaled(image: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """Stored values to the modality's, float32 where they differ; NaN stands for a header that does not say."""
+    slope, intercept = (1.0 if np.isnan(slope) else slope), (0.0 if np.isnan(intercept) else intercept)
+    if (slope, intercept) == (1.0, 0.0):
+        return image
+    return (image * np.float32(slope) + np.float32(intercept)).astype(np.float32)
 
 
-def _number(tags: dict[str, object], name: str) -> float:
+def _tail(data: bytes, shape: tuple[int, int], dtype: str) -> np.ndarray | None:
+    """Pixels from the last bytes of a file, if the element before them says that they are just that; else None."""
+    size = shape[0] * shape[1] * 2
+    start = len(data) - size
+    short, long = data[start - 8 : start], data[start - 12 : start]
+    length = size.to_bytes(4, "little")
+    tag = b"\xe0\x7f\x10\0"
+    if start >= 144 and (long in (tag + b"OW\0\0" + length, tag + b"OB\0\0" + length) or short == tag + length):
+        return np.frombuffer(data, dtype, shape[0] * shape[1], start).reshape(shape)
+    return None
+
+
+def decode(data: bytes) -> np.ndarray:
+    """Pixels of a file of any transfer syntax by pydicom. Raises ValueError where they can't be decoded."""
     try:
-        value = float(_text(tags, name))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM").pixel_array
+    except Exception as e:  # decoders raise many types
+        raise ValueError(f"pixel data can't be decoded ({type(e).__name__})") from None
+
+
+def make_plane(position: np.ndarray, orientation: np.ndarray, spacing: np.ndarray, rows: int, columns: int) -> Plane:
+    """A plane from DICOM's values. Raises ValueError where they are absurd."""
+    row_axis, column_axis = orientation[:3], orientation[3:]
+    lengths = np.linalg.norm(row_axis), np.linalg.norm(column_axis)
+    if not (0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE):
+        raise ValueError("implausible matrix")
+    if not all(0.9 < x < 1.1 for x in lengths) or abs(row_axis @ column_axis) > 0.05:
+        raise ValueError("implausible orientation")
+    if not (np.all(spacing > 0.1) and np.all(spacing < 50)):
+        raise ValueError("implausible pixel spacing")
+    return Plane(
+        position, row_axis / lengths[0], column_axis / lengths[1], (float(spacing[0]), float(spacing[1])), rows, columns
+    )
+
+
+def numbers(value: bytes, count: int) -> np.ndarray:
+    """`count` finite decimals between backslashes, float64. Raises ValueError."""
+    found = np.array([float(part) for part in value.decode("latin-1").split("\\")])
+    if len(found) != count or not np.isfinite(found).all() or np.abs(found).max() > 1e5:
+        raise ValueError("implausible numbers")
+    return found
+
+
+def _may_be_dicom(member: Member) -> bool:
+    head = member.head(132)
+    return head[128:132] == b"DICM" or head[:2] in (b"\x02\0", b"\x08\0")
+
+
+def _text(tags: Tags, name: str) -> str:
+    return tags.get(name, b"").decode("latin-1").strip("\0 ")
+
+
+def _number(tags: Tags, name: str) -> float:
+    try:
+        value = float(tags.get(name, b""))
     except ValueError:
         return float("nan")
     return value if np.isfinite(value) else float("nan")
 
 
-def _integer(value: object) -> int:
-    return value if isinstance(value, int) else int(float(value.decode("latin-1").strip("\0 ")))  # type: ignore[attr-defined]
-
-
-def _numbers(value: object, count: int) -> np.ndarray:
-    parts = value.decode("latin-1").strip("\0 ").split("\\") if isinstance(value, bytes) else []
-    numbers = np.array([float(p) for p in parts])
-    if len(numbers) != count or not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e5:
-        raise ValueError("implausible numbers")
-    return numbers
+def _integer(tags: Tags, name: str) -> int:
+    value = _number(tags, name)
+    return int(value) if np.isfinite(value) else 0

@@ -1,5 +1,7 @@
 """Reasons to refuse a stack that was read."""
 
+import numpy as np
+
 from ptacl.cmr.record import Cine
 from ptacl.errors import UnusableCine
 
@@ -9,11 +11,15 @@ MIN_FRAMES = 8
 
 
 def check(cine: Cine, source: str, wanted_slices: int = 1) -> None:
-    """Raises UnusableCine where a stack has too few slices or frames, or no contrast."""
+    """Raises UnusableCine where a stack has too few slices or frames."""
     needed = max(MIN_SLICES[source], wanted_slices)
     if len(cine.slices) < needed:
         raise UnusableCine("too_few_slices", f"{len(cine.slices)} parallel slices, at least {needed} are needed")
     if cine.n_frames < MIN_FRAMES:
         raise UnusableCine("too_few_frames", f"{cine.n_frames} frames, at least {MIN_FRAMES} are needed")
-    if all(s.pixels.min() == s.pixels.max() for s in cine.slices):
+
+
+def check_contrast(volume: np.ndarray) -> None:
+    """Raises UnusableCine where every pixel has the same value."""
+    if volume.min() == volume.max():
         raise UnusableCine("no_contrast", "every pixel has the same value")

@@ -1,26 +1,39 @@
 """One short-axis cine: slices from base to apex, frames in the order of the cardiac cycle."""
 
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ptacl.errors import UnreadableCine
 
-@dataclass
+
+@dataclass(eq=False)
 class Slice:
-    """One slice over the cycle.
+    """One slice over the cycle; its pixels are decoded when first asked for.
 
-    pixels: [frames, rows, columns], uint16, int16 or float32. origin_mm: centre of pixel (0, 0), patient LPS.
-    row_axis, column_axis: unit vectors in LPS along increasing column index and increasing row index (DICOM's order).
-    trigger_ms: float64 [frames], NaN without timing. instances: InstanceNumbers (NIfTI: frame indices) in cycle order.
+    shape: (frames, rows, columns). origin_mm: centre of pixel (0, 0), patient LPS. row_axis, column_axis: unit vectors in
+    LPS along increasing column index and increasing row index (DICOM's order). trigger_ms: float64 [frames], NaN without
+    timing. instances: InstanceNumbers (NIfTI: frame indices) in cycle order. load: returns the pixels, or raises
+    ValueError. alternatives: other acquisitions of the same slice, the best first.
     """
 
-    pixels: np.ndarray
+    shape: tuple[int, int, int]
     origin_mm: np.ndarray
     row_axis: np.ndarray
     column_axis: np.ndarray
     spacing_mm: tuple[float, float]
     trigger_ms: np.ndarray
     instances: list[int]
+    load: Callable[[], np.ndarray]
+    flags: set[str] = field(default_factory=set)
+    alternatives: list["Slice"] = field(default_factory=list)
+
+    @functools.cached_property
+    def pixels(self) -> np.ndarray:
+        """[frames, rows, columns], uint16, int16 or float32. Raises ValueError where they can't be decoded."""
+        return self.load()
 
     @property
     def normal(self) -> np.ndarray:
@@ -38,7 +51,7 @@ class Slice:
         return self.origin_mm + row * step_row * self.column_axis + column * step_column * self.row_axis
 
 
-@dataclass
+@dataclass(eq=False)
 class Cine:
     """A stack of slices, index 0 at the base.
 
@@ -57,8 +70,34 @@ class Cine:
 
     @property
     def n_frames(self) -> int:
-        return self.slices[0].pixels.shape[0]
+        return self.slices[0].shape[0]
 
     @property
     def frame_order(self) -> list[list[int]]:
         return [s.instances for s in self.slices]
+
+    def decoded(self, wanted: Iterable[int] | None = None) -> "Cine":
+        """The same stack with the pixels of the slices `wanted` (all by default) in memory.
+
+        A slice that can't be decoded gives way to another acquisition of it, else it is dropped (flag `slice_dropped`):
+        the result may be shorter. Raises UnreadableCine(`truncated`) where none is left.
+        """
+        wanted = range(len(self.slices)) if wanted is None else sorted(set(wanted))
+        kept = {i: _first_decodable(self.slices[i]) if i in wanted else self.slices[i] for i in range(len(self.slices))}
+        there = [i for i, s in kept.items() if s is not None]
+        if not there:
+            raise UnreadableCine("truncated", "no slice can be decoded")
+        slices = [s for s in kept.values() if s is not None]
+        flags = self.flags.union({"slice_dropped"} if len(there) < len(self.slices) else (), *(s.flags for s in slices))
+        positions = self.positions_mm[there]
+        return replace(self, slices=slices, positions_mm=positions - positions[0], flags=flags)
+
+
+def _first_decodable(slice_: Slice) -> Slice | None:
+    for candidate in (slice_, *slice_.alternatives):
+        try:
+            candidate.pixels  # noqa: B018 (decodes)
+        except ValueError:
+            continue
+        return candidate
+    return None

@@ -11,10 +11,11 @@ from ptacl.artifacts import read_table, table_metadata, tensor_digest, write_tab
 from ptacl.cmr import quality
 from ptacl.cmr.centre import heart_centre
 from ptacl.cmr.readers import read_cine
-from ptacl.cmr.tensor import cardiac_frames, make_tensor
+from ptacl.cmr.record import Cine
+from ptacl.cmr.tensor import cardiac_frames, choose_slices, make_tensor
 from ptacl.errors import RecordError
 
-TABLE, TENSORS, VERSION = "cmr_table", "cmr_tensors", 1
+TABLE, TENSORS, TABLE_VERSION, TENSORS_VERSION = "cmr_table", "cmr_tensors", 2, 1
 MANIFEST, MANIFEST_VERSION = "cohort_manifest", 1
 
 SCHEMA = pa.schema(
@@ -58,9 +59,9 @@ def build_shard(
         rows.append(row)
     shape = (0, settings["slices"], settings["frames"], settings["size"], settings["size"])
     arrays = {"cine": np.stack(volumes) if volumes else np.zeros(shape, np.uint8)}
-    write_tensors(tensors, arrays, kind=TENSORS, version=VERSION, settings=settings)
+    write_tensors(tensors, arrays, kind=TENSORS, version=TENSORS_VERSION, settings=settings)
     write_table(
-        table, pa.Table.from_pylist(rows, schema=SCHEMA), kind=TABLE, version=VERSION, settings=settings,
+        table, pa.Table.from_pylist(rows, schema=SCHEMA), kind=TABLE, version=TABLE_VERSION, settings=settings,
         extra={"ptacl.tensors": tensor_digest(arrays)},
     )  # fmt: skip
     print(f"{len(volumes)} of {len(rows)} rows usable")
@@ -69,10 +70,10 @@ def build_shard(
 def _record(
     path: Path, long_axis: Path | None, settings: Mapping[str, Any], source: str
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    cine = read_cine(path, source)
-    quality.check(cine, source, settings["slices"])
+    cine = _with_chosen_slices(read_cine(path, source), settings["slices"], source)
     centre = heart_centre(cine, long_axis)
     volume, chosen = make_tensor(cine, centre.point_mm, settings)
+    quality.check_contrast(volume)
     ed, es = cardiac_frames(volume, settings["crop_mm"], source)
     return volume, {
         "flags": sorted(cine.flags), "n_slices": len(cine.slices), "n_frames": cine.n_frames,
@@ -81,3 +82,16 @@ def _record(
         "centre_method": centre.method, "centre_confidence": centre.confidence, "rr_ms": cine.rr_ms,
         "phase_0": cine.phase_0, "ed_frame": ed, "es_frame": es, "es_method": "blood_area",
     }  # fmt: skip
+
+
+def _with_chosen_slices(cine: Cine, count: int, source: str) -> Cine:
+    """The stack with the slices that go into the tensor decoded; raises RecordError.
+
+    A slice that can't be decoded leaves the stack, which moves the choice.
+    """
+    while True:
+        quality.check(cine, source, count)
+        decoded = cine.decoded(choose_slices(cine.positions_mm, count))
+        if len(decoded.slices) == len(cine.slices):
+            return decoded
+        cine = decoded

@@ -1,108 +1,77 @@
-"""Short-axis cine as a zip or a folder of DICOM files; the manifest in the zip is not needed and not read."""
+"""Short-axis cine as a zip or a folder of DICOM files; the manifest in the zip is not needed and not read.
+
+In two stages: the heads of all files say which image lies where and when; then only the slices that are used are decoded.
+"""
 
 import re
-import zipfile
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ptacl.cmr.header import Frame, parse_frame
+from ptacl.cmr.container import members_of
+from ptacl.cmr.header import Frame, FrameReader
 from ptacl.cmr.record import Cine, Slice
 from ptacl.cmr.stack import PARALLEL, order_stack
 from ptacl.errors import UnreadableCine
 
-MAX_FILES, MAX_FILE_BYTES, MAX_TOTAL_BYTES = 20000, 64 * 2**20, 2 * 2**30
 MIN_FRAMES, MIN_COMPLETE = 8, 0.9
-SAME_POSITION_MM = 1.0
+SAME_PLACE_MM = 1.0
 
 _SHORT_AXIS = re.compile(r"CINE_segmented_SAX(_b\d+)?", re.IGNORECASE)
 _RESULT = re.compile(r"inline_?vf", re.IGNORECASE)
 
+Candidate = list[Frame]  # the frames of one acquisition of one slice, in cycle order
+
 
 def read_dicom(path: Path, source: str) -> Cine:
-    """Reads one short-axis stack. Raises UnreadableCine."""
+    """Reads the headers of one short-axis stack; slices are decoded when asked for. Raises UnreadableCine."""
     frames, flags = read_frames(path)
     wanted = [f for f in frames if _is_cine(f, source)]
-    if not wanted:
-        raise UnreadableCine("no_cine_series", f"{len(frames)} images, none of a short-axis cine")
     if any(_RESULT.search(f.description) for f in frames):
         flags.add("inlinevf_series")
-    candidates = _largest_parallel_set(_split_by_position(wanted))
-    chosen, n_repeats = _resolve_repeats(candidates)
+    if not wanted:
+        raise UnreadableCine("no_cine_series", f"{len(frames)} images, none of a short-axis cine")
+    places = _by_place(_largest_parallel_set(_acquisitions(wanted)))
+    counts = Counter(max(map(len, place)) for place in places).most_common()
+    # The commonest number of frames is the stack's; of equally common ones the larger.
+    full = max(n for n, times in counts if times == counts[0][1])
+    starts = [c[0].trigger_ms for place in places for c in place if len(c) == full]
+    stack = _Stack(full, float(np.median(starts)), refuse_overlay=source == "ukb")
+    slices, n_repeats = [], 0
+    for place in places:
+        complete = sorted(
+            (c for c in place if len(c) >= MIN_COMPLETE * full), key=lambda c: _rank(c, full), reverse=True
+        )
+        n_repeats += len(place) - 1
+        if complete:
+            first, *others = (_slice(c, stack) for c in complete)
+            first.alternatives = others
+            slices.append(first)
+            flags |= first.flags
+        else:
+            flags.add("slice_dropped")
     if n_repeats:
         flags.add("repeated_slice")
-    n_frames = Counter(len(c) for c in chosen).most_common()
-    # The commonest number of frames is the stack's; of equally common ones the larger.
-    full = max(n for n, times in n_frames if times == n_frames[0][1])
-    slices = []
-    for candidate in chosen:
-        if len(candidate) < MIN_COMPLETE * full:
-            flags.add("slice_dropped")
-            continue
-        try:
-            slices.append(_slice(candidate, full, flags))
-        except ValueError:
-            flags.add("slice_dropped")
-    if not slices:
-        raise UnreadableCine("truncated", "no slice can be decoded")
-    return order_stack("dicom", slices, _nominal_rr(chosen), n_repeats, flags)
+    return order_stack("dicom", slices, _nominal_rr(wanted), n_repeats, flags)
 
 
 def read_frames(path: Path) -> tuple[list[Frame], set[str]]:
-    """Every image of a zip or folder, sorted by series and instance; and flags. Raises UnreadableCine.
-
-    Names within a zip are never used as paths.
-    """
-    frames, flags, total, seen = [], set(), 0, 0
-    for data in _files(path):
-        seen += 1
-        if data is None:
+    """The headers of every image of a zip or folder, sorted by series and instance; and flags. Raises UnreadableCine."""
+    members, left_out = members_of(path)
+    reader, frames = FrameReader(), []
+    flags = {"corrupt_file"} if left_out else set()
+    for member in members:
+        try:
+            frames += reader.read(member)
+        except ValueError:
             flags.add("corrupt_file")
-            continue
-        total += len(data)
-        if seen > MAX_FILES or total > MAX_TOTAL_BYTES:
-            raise UnreadableCine("too_large", "more or larger files than any cine has")
-        frame = parse_frame(data)
-        if frame is not None:
-            frames.append(frame)
     if not frames:
-        code = "truncated" if "corrupt_file" in flags else "empty_zip" if path.is_file() else "not_a_cine"
+        code = "truncated" if flags else "empty_zip" if path.is_file() else "not_a_cine"
         raise UnreadableCine(code, "no DICOM image inside")
-    return sorted(frames, key=lambda f: (f.series, f.instance, f.trigger_ms)), flags
-
-
-def _files(path: Path) -> Iterator[bytes | None]:
-    """Contents of the files of a folder or zip in name order; None for one that can't be read."""
-    if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            yield file.read_bytes() if file.stat().st_size <= MAX_FILE_BYTES else None
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = sorted(archive.infolist(), key=lambda m: m.filename)
-            if len(members) > MAX_FILES or sum(m.file_size for m in members) > MAX_TOTAL_BYTES:
-                raise UnreadableCine("too_large", "the zip announces more than any cine has")
-            for member in members:
-                if member.is_dir() or member.filename.lower().endswith((".csv", ".cvs", ".txt", ".xml")):
-                    continue
-                yield _member(archive, member)
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError):
-        raise UnreadableCine("truncated", "the zip breaks off or is damaged") from None
-
-
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None:
-    """A member's content, None where it is damaged, encrypted or larger than an image can be."""
-    if member.file_size > MAX_FILE_BYTES:
-        return None
-    try:
-        with archive.open(member) as f:
-            data = f.read(MAX_FILE_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, NotImplementedError):
-        return None
-    return data if len(data) <= MAX_FILE_BYTES else None
+    return sorted(frames, key=lambda f: (f.series, f.instance)), flags
 
 
 def _is_cine(frame: Frame, source: str) -> bool:
@@ -111,24 +80,40 @@ def _is_cine(frame: Frame, source: str) -> bool:
     return source != "ukb" or _SHORT_AXIS.fullmatch(frame.description) is not None
 
 
-def _split_by_position(frames: list[Frame]) -> list[list[Frame]]:
-    """Frames of one series at one position and orientation, in cycle order: candidates for a slice."""
-    groups: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
+def _acquisitions(frames: list[Frame]) -> list[Candidate]:
+    """Frames of one series at one place, split where a second acquisition begins; those with too few are left out."""
+    groups: dict[tuple[str, int], list[list[Frame]]] = defaultdict(list)
     for f in frames:
-        normal = np.cross(f.row_axis, f.column_axis)
-        key = f.series, round(float(f.origin_mm @ normal), 1), *np.round(f.origin_mm, 0), f.rows, f.columns
-        groups[key].append(f)
-    candidates = []
-    for group in groups.values():
-        # The same instant twice in one series: the later instance is the repeat that was kept.
-        by_time = {(f.trigger_ms if np.isfinite(f.trigger_ms) else f.instance): f for f in group}
-        if len(by_time) < 2:
-            by_time = {float(f.instance): f for f in group}
-        candidates.append(sorted(by_time.values(), key=lambda f: (np.nan_to_num(f.trigger_ms), f.instance)))
-    return [c for c in candidates if len(c) >= MIN_FRAMES]
+        same = groups[f.series, f.plane.rows * 10000 + f.plane.columns]
+        for group in same:
+            if f.plane is group[0].plane or np.abs(f.origin_mm - group[0].origin_mm).max() < SAME_PLACE_MM / 2:
+                group.append(f)
+                break
+        else:
+            same.append([f])
+    found = [run for same in groups.values() for group in same for run in _runs(group)]
+    return [c for c in found if len(c) >= MIN_FRAMES]
 
 
-def _largest_parallel_set(candidates: list[list[Frame]]) -> list[list[Frame]]:
+def _runs(group: list[Frame]) -> list[Candidate]:
+    """One or more acquisitions of a slice within one series, each in cycle order.
+
+    A repeat counts its instances on from the first one's (51 to 100) while its trigger times begin again.
+    """
+    group = sorted(group, key=lambda f: f.instance)
+    trigger = np.array([f.trigger_ms for f in group])
+    timed = bool(np.isfinite(trigger).all() and len(np.unique(trigger)) > 1)
+    if timed:
+        starts = np.flatnonzero(np.diff(trigger) < 0) + 1
+        runs = [group[a:b] for a, b in zip([0, *starts], [*starts, len(group)], strict=True)]
+        if len(runs) > 1 and all(len(run) >= MIN_FRAMES for run in runs):
+            return runs
+    # The same instant twice: the later instance is the repeat that was kept.
+    by_time = {(f.trigger_ms if timed else f.instance): f for f in group}
+    return [sorted(by_time.values(), key=lambda f: (f.trigger_ms if timed else 0.0, f.instance))]
+
+
+def _largest_parallel_set(candidates: list[Candidate]) -> list[Candidate]:
     """The candidates whose plane is parallel to that of as many others as possible."""
     if not candidates:
         raise UnreadableCine("no_cine_series", f"no slice has {MIN_FRAMES} frames")
@@ -140,54 +125,107 @@ def _largest_parallel_set(candidates: list[list[Frame]]) -> list[list[Frame]]:
     return [candidates[j] for j in np.flatnonzero(parallel[int(np.argmax(size))])]
 
 
-def _resolve_repeats(candidates: list[list[Frame]]) -> tuple[list[list[Frame]], int]:
-    """One candidate per position: the most complete, then the latest. Returns them and the number left out."""
-    normal = np.cross(candidates[0][0].row_axis, candidates[0][0].column_axis)
+def _by_place(candidates: list[Candidate]) -> list[list[Candidate]]:
+    """Acquisitions of the same slice together, along the stack's normal."""
+    normal = candidates[0][0].plane.normal
     candidates = sorted(candidates, key=lambda c: float(c[0].origin_mm @ normal))
-    groups: list[list[list[Frame]]] = []
+    places: list[list[Candidate]] = []
     for candidate in candidates:
-        place = float(candidate[0].origin_mm @ normal)
-        if groups and abs(place - float(groups[-1][0][0].origin_mm @ normal)) < SAME_POSITION_MM:
-            groups[-1].append(candidate)
+        if places and abs(float((candidate[0].origin_mm - places[-1][0][0].origin_mm) @ normal)) < SAME_PLACE_MM:
+            places[-1].append(candidate)
         else:
-            groups.append([candidate])
-
-    def rank(c: list[Frame]) -> tuple[int, str, float]:
-        return len(c), c[0].acquisition_time, np.nan_to_num(c[0].series_number)
-
-    return [max(g, key=rank) for g in groups], len(candidates) - len(groups)
+            places.append([candidate])
+    return places
 
 
-def _slice(frames: list[Frame], full: int, flags: set[str]) -> Slice:
-    """Decodes one slice; a few missing frames are interpolated on phase. Raises ValueError."""
-    pixels = np.stack([f.pixels() for f in frames])
+def _rank(candidate: Candidate, full: int) -> tuple[int, str, float, int]:
+    """The more complete acquisition of a slice counts, then the later one."""
+    first = candidate[0]
+    return min(len(candidate), full), first.acquisition_time, np.nan_to_num(first.series_number), first.instance
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """What the slices of a stack have in common: frames per cycle, first trigger time, the policy on drawn contours."""
+
+    frames: int
+    first_ms: float
+    refuse_overlay: bool
+
+
+def _slice(frames: Candidate, stack: _Stack) -> Slice:
     trigger = np.array([f.trigger_ms for f in frames])
-    if len(frames) != full:
-        pixels = _fill_frames(pixels, trigger, full)
-        trigger = np.full(full, np.nan)
-        flags.add("frames_interpolated")
-    first = frames[0]
+    whole, plane = len(frames) == stack.frames, frames[0].plane
+    flags = set() if whole else {"frames_interpolated"}
     return Slice(
-        pixels, first.origin_mm, first.row_axis, first.column_axis, first.spacing_mm, trigger,
-        [f.instance for f in frames],
-    )  # fmt: skip
+        shape=(stack.frames, plane.rows, plane.columns),
+        origin_mm=plane.origin_mm,
+        row_axis=plane.row_axis,
+        column_axis=plane.column_axis,
+        spacing_mm=plane.spacing_mm,
+        trigger_ms=trigger if whole else np.full(stack.frames, np.nan),
+        instances=[f.instance for f in frames],
+        load=_loader(frames, stack, flags),
+        flags=flags,
+    )
 
 
-def _fill_frames(pixels: np.ndarray, trigger_ms: np.ndarray, full: int) -> np.ndarray:
-    """Frames at the phases k / full by circular linear interpolation between those there."""
-    n = len(pixels)
-    step = np.nanmedian(np.diff(trigger_ms)) if np.isfinite(trigger_ms).all() else np.nan
-    # Positions in units of a frame; without timing the gap is unknown, and the frames are spread evenly.
-    known = (trigger_ms - trigger_ms[0]) / step if np.isfinite(step) and step > 0 else np.arange(n) * full / n
-    known = np.concatenate([known, [known[0] + full]])
-    target = np.arange(full, dtype=float)
-    right = np.clip(np.searchsorted(known, target, side="right"), 1, n)
+def _loader(frames: Candidate, stack: _Stack, flags: set[str]) -> Callable[[], np.ndarray]:
+    """What decodes a slice; frames that are absent or damaged, up to a tenth, are interpolated on phase.
+
+    In UK Biobank images with drawn contours are a result that goes by another name.
+    """
+
+    def load() -> np.ndarray:
+        if stack.refuse_overlay and frames[0].has_overlay():
+            raise ValueError("images with contours drawn into them")
+        images = [_image_or_none(f) for f in frames]
+        there = np.array([image is not None for image in images])
+        if there.sum() < MIN_COMPLETE * stack.frames:
+            raise ValueError("too many damaged frames")
+        pixels = np.stack([image for image in images if image is not None])
+        if len(pixels) == len(frames) == stack.frames:
+            return pixels
+        flags.add("frames_interpolated")
+        return fill_frames(pixels, _places_in_cycle(frames, stack)[there], stack.frames)
+
+    return load
+
+
+def _image_or_none(frame: Frame) -> np.ndarray | None:
+    try:
+        return frame.load()
+    except ValueError:
+        return None
+
+
+def _places_in_cycle(frames: Candidate, stack: _Stack) -> np.ndarray:
+    """Where each frame lies in the cycle, in units of one of the stack's frames: float64 [n].
+
+    By trigger time from the stack's first one, so that a missing first frame moves no other. Where an acquisition is
+    whole with another number of frames, or has no timing, its frames are spread evenly.
+    """
+    n, trigger = len(frames), np.array([f.trigger_ms for f in frames])
+    step = np.median(np.diff(trigger)) if n > 1 else np.nan
+    if n >= stack.frames or frames[0].cycle_frames == n or not (step > 0 and np.isfinite(stack.first_ms)):
+        return np.arange(n) * stack.frames / n
+    return (trigger - stack.first_ms) / step
+
+
+def fill_frames(pixels: np.ndarray, places: np.ndarray, full: int) -> np.ndarray:
+    """Frames at places 0, 1, ... full - 1 of the cycle by circular linear interpolation: float32 [full, ...].
+
+    `places` [n], ascending and less than a cycle apart, are those of `pixels` [n, ...].
+    """
+    known = np.concatenate([places, [places[0] + full]])
+    target = known[0] + (np.arange(full) - known[0]) % full
+    right = np.clip(np.searchsorted(known, target, side="right"), 1, len(pixels))
     weight = (target - known[right - 1]) / np.maximum(known[right] - known[right - 1], 1e-6)
     weight = np.clip(weight, 0, 1)[:, None, None].astype(np.float32)
-    return ((1 - weight) * pixels[right - 1] + weight * pixels[right % n]).astype(np.float32)
+    return ((1 - weight) * pixels[right - 1] + weight * pixels[right % len(pixels)]).astype(np.float32)
 
 
-def _nominal_rr(chosen: list[list[Frame]]) -> float | None:
-    """Median of the headers' NominalInterval, where there is a plausible one."""
-    values = [f.nominal_rr_ms for c in chosen for f in c[:1] if 300 <= f.nominal_rr_ms <= 3000]
+def _nominal_rr(frames: list[Frame]) -> float | None:
+    """Median of the headers' NominalInterval, where there are plausible ones."""
+    values = [f.nominal_rr_ms for f in frames if 300 <= f.nominal_rr_ms <= 3000]
     return float(np.median(values)) if values else None

@@ -1,5 +1,6 @@
 """Short-axis cine as a 4D NIfTI, of any axis order and orientation."""
 
+import functools
 import warnings
 import zlib
 from pathlib import Path
@@ -60,13 +61,14 @@ def _cine(data: np.ndarray, affine: np.ndarray, frame_ms: float) -> Cine:
     stack = np.moveaxis(data, (z, 3, row, column), (0, 1, 2, 3))
     slices = [
         Slice(
-            pixels=stack[k],
+            shape=stack[k].shape,
             origin_mm=origin + k * steps[z],
             row_axis=unit[column],
             column_axis=unit[row],
             spacing_mm=(float(lengths[row]), float(lengths[column])),
             trigger_ms=trigger,
             instances=list(range(n)),
+            load=functools.partial(stack.__getitem__, k),
         )
         for k in range(data.shape[z])
     ]
