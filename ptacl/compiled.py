@@ -5,9 +5,16 @@ from collections.abc import Callable
 import numba
 
 
-def compiled(function: Callable) -> Callable:
-    """Compiles `function` on its first call, and keeps the result on disk for other processes where it can."""
-    try:
-        return numba.njit(cache=True, error_model="numpy")(function)
-    except RuntimeError:  # neither the package's folder nor the user's is writable
-        return numba.njit(error_model="numpy")(function)
+def compiled(signature: str | tuple) -> Callable[[Callable], Callable]:
+    """Compiles a function for one numba signature when its module is imported; kept on disk for other processes.
+
+    Eagerly, so that the compiler's time and memory come once, at the start, and not with the first record.
+    """
+
+    def compile_now(function: Callable) -> Callable:
+        try:
+            return numba.njit(signature, cache=True, error_model="numpy")(function)
+        except RuntimeError:  # neither the package's folder nor the user's is writable
+            return numba.njit(signature, error_model="numpy")(function)
+
+    return compile_now

@@ -7,6 +7,7 @@ the vendor's private blocks. Anything unusual is left to pydicom, which is also 
 import io
 import warnings
 
+import numba
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
@@ -75,7 +76,16 @@ def tags_by_pydicom(data: bytes) -> Tags | None:
         return None
 
 
-@compiled
+_BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+
+
+@compiled(numba.int64(_BYTES, numba.int64))
+def _uint32(data, at):  # noqa: ANN001, ANN202
+    low = np.int64(data[at]) | np.int64(data[at + 1]) << 8
+    return low | np.int64(data[at + 2]) << 16 | np.int64(data[at + 3]) << 24
+
+
+@compiled(numba.int64(_BYTES, numba.int64[::1], numba.int64[:, ::1]))
 def _walk(data, wanted, places):  # noqa: ANN001, ANN202 (numba infers the types)
     """Notes offset and length of each wanted element, until group 0028 is past. Little endian, either kind of VR."""
     n, at, next_wanted, depth = len(data), 132, 0, 0
@@ -142,9 +152,3 @@ def _walk(data, wanted, places):  # noqa: ANN001, ANN202 (numba infers the types
             if next_wanted < len(wanted) and wanted[next_wanted] == tag:
                 places[next_wanted, 0], places[next_wanted, 1] = at, length
         at += length
-
-
-@compiled
-def _uint32(data, at):  # noqa: ANN001, ANN202
-    low = np.int64(data[at]) | np.int64(data[at + 1]) << 8
-    return low | np.int64(data[at + 2]) << 16 | np.int64(data[at + 3]) << 24

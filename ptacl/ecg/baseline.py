@@ -37,7 +37,7 @@ def _second_difference_bands(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return diagonal, first, second
 
 
-@compiled
+@compiled("float64[:,::1](float64[:,::1], float64[::1], float64[::1], float64[::1], float64, float64, int64)")
 def _solve(y, diagonal, first, second, smoothing, p, iterations):  # noqa: ANN001, ANN202 (numba infers the types)
     """Baselines of the columns of y [n, leads]. The inner loop runs over leads, which the compiler turns into vectors.
 

@@ -179,11 +179,9 @@ def _loader(frames: Candidate, stack: _Stack, flags: set[str]) -> Callable[[], n
     def load() -> np.ndarray:
         if stack.refuse_overlay and frames[0].has_overlay():
             raise ValueError("images with contours drawn into them")
-        images = [_image_or_none(f) for f in frames]
-        there = np.array([image is not None for image in images])
-        if there.sum() < MIN_COMPLETE * stack.frames:
+        pixels, there = _images(frames)
+        if len(pixels) < MIN_COMPLETE * stack.frames:
             raise ValueError("too many damaged frames")
-        pixels = np.stack([image for image in images if image is not None])
         if len(pixels) == len(frames) == stack.frames:
             return pixels
         flags.add("frames_interpolated")
@@ -192,11 +190,24 @@ def _loader(frames: Candidate, stack: _Stack, flags: set[str]) -> Callable[[], n
     return load
 
 
-def _image_or_none(frame: Frame) -> np.ndarray | None:
-    try:
-        return frame.load()
-    except ValueError:
-        return None
+def _images(frames: Candidate) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [n, rows, columns] of the frames that can be decoded, and which those are, bool [len(frames)].
+
+    Each is copied into place at once: a view would keep its whole file in memory.
+    """
+    plane = frames[0].plane
+    pixels, there = np.zeros((0, plane.rows, plane.columns), np.uint16), np.zeros(len(frames), bool)
+    for k, frame in enumerate(frames):
+        try:
+            image = frame.load()
+        except ValueError:
+            continue
+        if not there.any():
+            pixels = np.empty((len(frames), *image.shape), image.dtype)
+        elif image.dtype != pixels.dtype:
+            pixels = pixels.astype(np.float32)
+        pixels[k], there[k] = image, True
+    return (pixels if there.all() else pixels[there[: len(pixels)]]), there
 
 
 def _places_in_cycle(frames: Candidate, stack: _Stack) -> np.ndarray:
