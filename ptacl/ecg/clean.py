@@ -58,7 +58,7 @@ def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> Cl
     flags |= cropped
     signal, filled = quality.fill_gaps(signal)
     flags |= {"gaps"} if filled else set()
-    assessed = quality.assess(signal, record.rate_hz, derived=not record.present[:3].all())
+    assessed = quality.assess(signal, record.rate_hz, record.present)
     flags |= assessed.flags
 
     strip = _resampled(signal.astype(np.float64), record.rate_hz)

@@ -12,6 +12,8 @@ from ptacl.ecg.record import EcgRecord, assemble, standard_lead
 from ptacl.ecg.statements import FLAGS, codes_of
 from ptacl.errors import UnreadableEcg
 
+MAX_COUNT = 32768
+
 _MEASUREMENTS = {
     "ventricular_rate_bpm": "VentricularRate", "p_duration_ms": "PDuration", "pq_ms": "PQInterval",
     "qrs_ms": "QRSDuration", "qt_ms": "QTInterval", "qtc_ms": "QTCInterval", "rr_ms": "RRInterval",
@@ -94,7 +96,7 @@ def parse_counts(text: str, flags: set[str]) -> np.ndarray:
 
     White space within a number is refused: dropping it would join two numbers that lost their comma. A trailing comma
     is dropped and flagged `trailing_comma`; a blank token becomes NaN and is flagged `gaps`.
-    Raises UnreadableEcg(`bad_number`) for anything else that is not a finite number.
+    Raises UnreadableEcg(`bad_number`) for anything else that is not a finite number of at most 16 bits.
     """
     line = " ".join(text.split())
     if line.endswith(","):
@@ -104,9 +106,15 @@ def parse_counts(text: str, flags: set[str]) -> np.ndarray:
         return np.zeros(0)
     try:
         # loadtxt is as quick as fromstring and refuses what that takes for 0: a blank token, a lone minus sign.
-        return np.loadtxt([line], dtype=np.int32, delimiter=",", comments=None, ndmin=1).astype(np.float64)
+        values = np.loadtxt([line], dtype=np.int32, delimiter=",", comments=None, ndmin=1).astype(np.float64)
     except (ValueError, OverflowError):
-        pass
+        values = _counts_one_by_one(line, flags)
+    if np.nanmax(np.abs(values), initial=0) > MAX_COUNT:
+        raise UnreadableEcg("bad_number", "a sample that the device's 16 bits can't hold")
+    return values
+
+
+def _counts_one_by_one(line: str, flags: set[str]) -> np.ndarray:
     values = np.empty(line.count(",") + 1)
     for i, token in enumerate(line.split(",")):
         if token.strip():

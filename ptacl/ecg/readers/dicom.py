@@ -90,6 +90,9 @@ def _waveforms(dataset: pydicom.Dataset, index: int) -> tuple[dict[str, np.ndarr
     rate_hz, channels = float(group.SamplingFrequency), int(group.NumberOfWaveformChannels)
     if not 50 <= rate_hz <= 10000 or not 0 < channels * int(group.NumberOfWaveformSamples) <= MAX_VALUES:
         raise UnreadableEcg("bad_header", "implausible rate or size of a waveform group")
+    wanted = channels * int(group.NumberOfWaveformSamples) * int(group.WaveformBitsAllocated) // 8
+    if len(group.get("WaveformData") or b"") < wanted:
+        raise UnreadableEcg("truncated", "fewer samples than the file says")
     values = multiplex_array(dataset, index, as_raw=False)  # [samples, channels], in the channels' own units
     leads: dict[str, np.ndarray] = {}
     for k, channel in enumerate(group.ChannelDefinitionSequence):
