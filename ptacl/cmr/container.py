@@ -53,7 +53,7 @@ class ZipMember:
 
 @dataclass(frozen=True)
 class FolderMember:
-    """One file of a folder."""
+    """One file of a folder, or the only one."""
 
     path: Path
     size: int
@@ -79,7 +79,11 @@ def members_of(path: Path) -> tuple[Sequence[Member], int]:
 
     Raises UnreadableCine: truncated, too_large.
     """
-    return _folder(path) if path.is_dir() else _zip(path)
+    if path.is_dir():
+        return _folder(path)
+    with path.open("rb") as f:
+        zipped = f.read(2) == b"PK"
+    return _zip(path) if zipped else ([FolderMember(path, path.stat().st_size)], 0)
 
 
 def _folder(path: Path) -> tuple[list[Member], int]:

@@ -209,7 +209,11 @@ def decode(data: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM").pixel_array
+            bare = data[128:132] != b"DICM"
+            dataset = pydicom.dcmread(io.BytesIO(data), force=bare)
+            if bare:  # without file meta the standard's default syntax holds
+                dataset.file_meta.TransferSyntaxUID = IMPLICIT_LITTLE
+            return dataset.pixel_array
     except Exception as e:  # decoders raise many types
         raise ValueError(f"pixel data can't be decoded ({type(e).__name__})") from None
 

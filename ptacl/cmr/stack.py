@@ -10,6 +10,8 @@ PARALLEL = 0.999
 # The heart's apex points to the patient's left, front and feet: LPS +x, -y, -z.
 TOWARDS_APEX = np.array([1.0, -1.0, -1.0]) / np.sqrt(3)
 GAP = 1.5
+# Heart beats from 20 to 200 per minute.
+RR_MS = (300, 3000)
 
 
 def order_stack(kind: str, slices: list[Slice], rr_ms: float | None, n_repeats: int, flags: set[str]) -> Cine:
@@ -51,7 +53,7 @@ def _rr_of_triggers(slices: list[Slice]) -> float | None:
         if len(s.trigger_ms) > 1 and np.isfinite(s.trigger_ms).all()
     ]
     rr = float(np.median(values)) if values else 0.0
-    return rr if 300 <= rr <= 3000 else None
+    return rr if RR_MS[0] <= rr <= RR_MS[1] else None
 
 
 def _first_phase(slices: list[Slice], rr_ms: float | None) -> float:

@@ -36,7 +36,7 @@ def build_shard(
 ) -> None:
     """Reads and cuts every cine of a manifest; a record that can't be used is a row with its reason.
 
-    `settings`: slices, frames, crop_mm, size. Writes `cine` uint8 [n, slices, frames, size, size].
+    `settings`: slices, frames, frame_ms, crop_mm, size. Writes `cine` uint8 [n, slices, frames, size, size].
     """
     members = read_table(manifest, kind=MANIFEST, version=MANIFEST_VERSION)
     root = Path(table_metadata(members)["ptacl.root"])
@@ -70,7 +70,7 @@ def build_shard(
 def _record(
     path: Path, long_axis: Path | None, settings: Mapping[str, Any], source: str
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    cine = _with_chosen_slices(read_cine(path, source), settings["slices"], source)
+    cine = _with_chosen_slices(read_cine(path, source, settings["frame_ms"]), settings["slices"], source)
     centre = heart_centre(cine, long_axis)
     volume, chosen = make_tensor(cine, centre.point_mm, settings)
     quality.check_contrast(volume)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from lxml import etree
 
-from tests.faults.fault import Fault
 from ptacl.synthetic.cardiosoft import write_xml
 from ptacl.synthetic.latents import draw_subject
 from ptacl.synthetic.trace import simulate_trace
+from tests.faults.fault import Fault
 
 SUBJECT = draw_subject(2026, 3)
 TRACE = simulate_trace(SUBJECT, np.random.default_rng(1))
@@ -182,7 +182,7 @@ FAULTS: dict[str, Fault] = {
         "deep nesting", text(lambda t: t.replace("<FullDisclosure/>", "<x>" * 10_000 + "</x>" * 10_000)), "bad_xml"
     ),
     "no strip": Fault("no StripData", set_text("StripData", None), "no_strip"),
-    "empty strip": Fault("StripData without WaveformData", without(*"I II III aVR aVL aVF V1 V2 V3 V4 V5 V6".split()), "no_strip"),
+    "empty strip": Fault("StripData without WaveformData", without(*["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]), "no_strip"),
     "exercise type": Fault("field 6025 under a resting name", text(lambda t: t.replace("RestECG", "ExerciseECG")), "exercise_ecg"),
     "exercise blocks": Fault("a Protocol block", text(lambda t: t.replace("<StripData>", "<Protocol/><StripData>", 1)), "exercise_ecg"),
     "full disclosure": Fault("27 s of rhythm record besides the strip", tree(full_disclosure)),

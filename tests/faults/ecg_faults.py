@@ -182,7 +182,11 @@ def dicom_bytes(change: Callable[[Dataset], object] = lambda dataset: None) -> b
 
 def _channel(name: str) -> Dataset:
     channel, source, unit = Dataset(), Dataset(), Dataset()
-    source.CodeValue, source.CodingSchemeDesignator, source.CodeMeaning = f"5.6.3-9-{_CODES[name]}", "SCPECG", f"Lead {name}"
+    source.CodeValue, source.CodingSchemeDesignator, source.CodeMeaning = (
+        f"5.6.3-9-{_CODES[name]}",
+        "SCPECG",
+        f"Lead {name}",
+    )
     unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "uV", "UCUM", "microvolt"
     channel.ChannelSourceSequence, channel.ChannelSensitivityUnitsSequence = Sequence([source]), Sequence([unit])
     channel.ChannelSensitivity, channel.ChannelSensitivityCorrectionFactor, channel.ChannelBaseline = "5", "1", "0"

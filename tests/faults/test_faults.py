@@ -5,15 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ptacl.cmr import Cine, quality, read_cine
+from ptacl.cmr.tensor import crop
 from ptacl.ecg import read_ecg
 from ptacl.ecg.clean import CleanEcg, clean_ecg
 from ptacl.errors import RecordError
 from tests.faults.cardiosoft_faults import FAULTS as CARDIOSOFT
 from tests.faults.cardiosoft_faults import SOUND, write
+from tests.faults.cine_faults import FAULTS as CINE
+from tests.faults.cine_faults import sound_cine
 from tests.faults.ecg_faults import DICOM, MUSE, WFDB
 from tests.faults.fault import Fault
 
 ECG = {**CARDIOSOFT, **WFDB, **MUSE, **DICOM}
+REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = {"corner_hz": 0.6, "mains_hz": 0, "poor_quality": "keep", "pacemaker": "keep"}
 
 
@@ -42,3 +47,63 @@ def test_an_ecg_is_read_right_or_refused_with_its_reason(name: str, tmp_path: Pa
         live = ecg.lead_mask
         difference = np.abs(ecg.counts[live].astype(int) - sound_ecg.counts[live])
         assert np.median(difference) <= 2  # whatever was done, no lead is another one
+
+
+def outcome_of_cine(path: Path) -> tuple[str | None, Cine | None]:
+    try:
+        cine = read_cine(path, "ukb")
+        quality.check(cine, "ukb")
+        cine = cine.decoded()
+        quality.check(cine, "ukb")
+        quality.check_contrast(np.stack([s.pixels[0, :90] for s in cine.slices]))
+    except RecordError as e:
+        return e.code, None
+    return None, cine
+
+
+@pytest.mark.parametrize("name", CINE)
+def test_a_cine_is_read_right_or_refused_with_its_reason(name: str, tmp_path: Path) -> None:
+    fault, sound = CINE[name], sound_cine()
+    reason, cine = outcome_of_cine(fault.make(tmp_path))
+    assert reason == fault.reason
+    if cine is not None:
+        assert cine.flags == fault.flags
+        assert (len(cine.slices), cine.n_frames) == (len(sound.slices), sound.n_frames)
+        np.testing.assert_allclose(cine.positions_mm, sound.positions_mm, atol=0.2)
+        for ours, theirs in zip(cine.slices, sound.slices, strict=True):
+            rows = min(ours.shape[1], theirs.shape[1])
+            point = theirs.to_mm(52.0, 40.0)  # the same place in the patient, however the file lays out its axes
+            assert np.linalg.norm(ours.to_mm(*ours.to_pixel(point)) - point) < 0.5
+            if ours.shape == theirs.shape and np.allclose(ours.row_axis, theirs.row_axis, atol=1e-3):
+                difference = np.abs(ours.pixels[:, :rows].astype(float) - theirs.pixels[:, :rows])
+                assert np.median(difference) < 1e-3
+                if fault.tolerance is not None:
+                    assert difference.max() <= fault.tolerance + 1e-3
+            tensor, other = (crop(s, s.pixels, point, 120, 16) for s in (ours, theirs))
+            if name.startswith("NIfTI"):  # up to the turn of the image, the same grey values round that point
+                assert tensor.mean() == pytest.approx(other.mean(), rel=0.02)
+
+
+def test_the_table_in_the_docs_is_that_of_the_catalogue() -> None:
+    page = REPOSITORY / "docs" / "faults.md"
+    assert page.read_text() == table(ECG | CINE), "run: python -m tests.faults.test_faults > docs/faults.md"
+
+
+def table(faults: dict[str, Fault]) -> str:
+    """The page docs/faults.md."""
+    lines = [
+        "# What becomes of odd and damaged files",
+        "",
+        f"{len(faults)} kinds of files, made by `tests/faults/` from sound ones and read by its tests on every run: each is read right",
+        "(the signal or the images equal the sound file's) or excluded with the reason given, which is the row's `reason` in the",
+        "shard's table. `source: ukb` throughout. This page is written by `python -m tests.faults.test_faults > docs/faults.md`.",
+        "",
+        "| file | what is odd about it | what becomes of it |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {name} | {fault.what} | {fault.outcome} |" for name, fault in faults.items()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(ECG | CINE), end="")

@@ -14,7 +14,7 @@ import numpy as np
 from ptacl.cmr.container import members_of
 from ptacl.cmr.header import Frame, FrameReader
 from ptacl.cmr.record import Cine, Slice
-from ptacl.cmr.stack import PARALLEL, order_stack
+from ptacl.cmr.stack import PARALLEL, RR_MS, order_stack
 from ptacl.errors import UnreadableCine
 
 MIN_FRAMES, MIN_COMPLETE = 8, 0.9
@@ -238,5 +238,5 @@ def fill_frames(pixels: np.ndarray, places: np.ndarray, full: int) -> np.ndarray
 
 def _nominal_rr(frames: list[Frame]) -> float | None:
     """Median of the headers' NominalInterval, where there are plausible ones."""
-    values = [f.nominal_rr_ms for f in frames if 300 <= f.nominal_rr_ms <= 3000]
+    values = [f.nominal_rr_ms for f in frames if RR_MS[0] <= f.nominal_rr_ms <= RR_MS[1]]
     return float(np.median(values)) if values else None

@@ -9,38 +9,50 @@ import nibabel as nib
 import numpy as np
 
 from ptacl.cmr.record import Cine, Slice
-from ptacl.cmr.stack import order_stack
+from ptacl.cmr.stack import RR_MS, order_stack
 from ptacl.errors import UnreadableCine
 
-MAX_VALUES = 512 * 2**20
+MAX_VALUES = 128 * 2**20
 _MS_PER_UNIT = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
-def read_nifti(path: Path) -> Cine:
-    """Reads one 4D NIfTI; frames are the fourth axis, slices the axis with the largest spacing. Raises UnreadableCine."""
+def read_nifti(path: Path, frame_ms: float | None = None) -> Cine:
+    """Reads one 4D NIfTI; frames are the last axis, slices the axis with the largest spacing. Raises UnreadableCine.
+
+    `frame_ms` is the time from frame to frame where the header does not say it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = nib.load(path)
             shape, affine = image.shape, np.asarray(image.affine, np.float64)
-            if len(shape) != 4 or shape[3] < 2:
+            time_axes = [axis for axis in range(3, len(shape)) if shape[axis] > 1]
+            if len(time_axes) != 1:
                 raise UnreadableCine("not_a_cine", f"{len(shape)} axes; a cine has four, the last one time")
             if int(np.prod(shape, dtype=np.float64)) > MAX_VALUES:
                 raise UnreadableCine("too_large", "more values than any cine has")
-            data = np.asanyarray(image.dataobj)
-            zooms, unit = image.header.get_zooms(), image.header.get_xyzt_units()[1]
+            data = np.asanyarray(image.dataobj).reshape(*shape[:3], -1)
+            zoom, unit = float(image.header.get_zooms()[time_axes[0]]), image.header.get_xyzt_units()[1]
     except UnreadableCine:
         raise
     except (EOFError, OSError, zlib.error):
         raise UnreadableCine("truncated", "the file breaks off") from None
     except Exception as e:  # nibabel raises many types for hostile headers
         raise UnreadableCine("bad_header", type(e).__name__) from None
+    if data.dtype.kind not in "iuf":
+        raise UnreadableCine("bad_values", "values that are no grey levels")
     if data.dtype.kind == "f":
         data = data.astype(np.float32)
         if not np.isfinite(data).all():
             raise UnreadableCine("bad_values", "values that are no numbers")
-    return _cine(data, affine, float(zooms[3]) * _MS_PER_UNIT.get(unit, 0.0))
+    return _cine(data, affine, _frame_ms(zoom, unit, data.shape[3]) or frame_ms or 0.0)
+
+
+def _frame_ms(zoom: float, unit: str, n: int) -> float | None:
+    """The header's time from frame to frame in ms; without a unit, seconds or milliseconds, whichever gives a heart beat."""
+    scales = [_MS_PER_UNIT[unit]] if unit in _MS_PER_UNIT else [1000.0, 1.0]
+    return next((zoom * s for s in scales if RR_MS[0] <= zoom * s * n <= RR_MS[1]), None)
 
 
 def _cine(data: np.ndarray, affine: np.ndarray, frame_ms: float) -> Cine:
@@ -49,14 +61,15 @@ def _cine(data: np.ndarray, affine: np.ndarray, frame_ms: float) -> Cine:
     if not (np.isfinite(affine).all() and (lengths > 0.1).all() and (lengths < 100).all()):
         raise UnreadableCine("bad_geometry", "the affine has implausible voxel sizes")
     unit = steps / lengths[:, None]
-    z = int(np.argmax(lengths))
+    # Of equal spacings the third axis: converters leave slices there.
+    z = 2 if lengths[2] > 0.99 * lengths.max() else int(np.argmax(lengths))
     # As in DICOM converted by the usual tools: the first in-plane axis runs along columns, the second along rows.
     column, row = (axis for axis in range(3) if axis != z)
     if abs(unit[column] @ unit[row]) > 0.05:
         raise UnreadableCine("bad_geometry", "in-plane axes are not at right angles")
     origin = affine[:3, 3] * _RAS_TO_LPS
     n = data.shape[3]
-    rr_ms = frame_ms * n if 300 <= frame_ms * n <= 3000 else None
+    rr_ms = frame_ms * n if RR_MS[0] <= frame_ms * n <= RR_MS[1] else None
     trigger = np.arange(n) * frame_ms if rr_ms else np.full(n, np.nan)
     stack = np.moveaxis(data, (z, 3, row, column), (0, 1, 2, 3))
     slices = [
