@@ -8,7 +8,7 @@ import numpy as np
 from ptacl.cmr.record import Cine, Slice
 
 LOW_PERCENT, HIGH_PERCENT = 1, 99
-HEART_RADIUS_MM = 55.0
+HEART_RADIUS_MM, AS_ANY = 55.0, 0.05
 
 
 def choose_slices(positions_mm: np.ndarray, count: int) -> list[int]:
@@ -74,16 +74,26 @@ def make_tensor(cine: Cine, centre_mm: np.ndarray, settings: Mapping[str, Any]) 
 
 
 def cardiac_frames(tensor: np.ndarray, crop_mm: float, source: str) -> tuple[int, int]:
-    """(end-diastolic, end-systolic) frame on the tensor's grid, by the area of bright pixels near the centre.
+    """(end-diastolic, end-systolic) frame on the tensor's grid, from the heart's surroundings of HEART_RADIUS_MM.
 
     End-diastole is frame 0 in UK Biobank, which begins at the R wave; elsewhere the frame of greatest blood area.
+    End-systole is the first frame after it that is as unlike end-diastole as any: then the heart rests contracted until
+    the mitral valve opens, so that the least area or the greatest unlikeness itself may come much later.
     """
     size = tensor.shape[-1]
     axis = (np.arange(size) + 0.5 - size / 2) * crop_mm / size
     disc = np.hypot(axis[:, None], axis[None]) < HEART_RADIUS_MM
     inside = tensor[..., disc].astype(np.float32)
-    threshold = 0.5 * (np.percentile(inside, 10) + np.percentile(inside, 95))
-    # A soft step, so that partial-volume pixels count in part.
-    area = (1 / (1 + np.exp(-(inside - threshold) / 12))).sum(axis=(0, 2))
-    area = (np.roll(area, 1) + 2 * area + np.roll(area, -1)) / 4
-    return 0 if source == "ukb" else int(np.argmax(area)), int(np.argmin(area))
+    ed = 0
+    if source != "ukb":
+        threshold = 0.5 * (np.percentile(inside, 10) + np.percentile(inside, 95))
+        # A soft step, so that partial-volume pixels count in part.
+        ed = int(np.argmax(_smooth((1 / (1 + np.exp(-(inside - threshold) / 12))).sum(axis=(0, 2)))))
+    unlike = _smooth(np.square(inside - inside[:, ed : ed + 1]).sum(axis=(0, 2)))
+    after = np.roll(unlike, -ed)
+    return ed, (ed + int(np.argmax(after >= after.max() - AS_ANY * np.ptp(after)))) % len(after)
+
+
+def _smooth(curve: np.ndarray) -> np.ndarray:
+    """A curve over the cycle, smoothed with weights 1 2 1."""
+    return (np.roll(curve, 1) + 2 * curve + np.roll(curve, -1)) / 4
