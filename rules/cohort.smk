@@ -1,5 +1,13 @@
 """Stage cohort: who is there, with which files and phenotypes, in which split and shard."""
 
+from ptacl.cohort.withdrawals import withdrawal_patterns
+
+# Before anything runs, and not in the job alone: a study without withdrawal lists must not begin.
+try:
+    withdrawal_patterns(config["cohort"]["withdrawals"], config["cohort"]["source"])
+except PtaclError as e:
+    raise WorkflowError(f"config: {e}") from None
+
 
 checkpoint cohort:
     input:
@@ -17,7 +25,7 @@ checkpoint cohort:
         "../envs/preprocess.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=60,
     params:
         settings=settings("cohort"),

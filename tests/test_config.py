@@ -33,7 +33,10 @@ def changed(**changes: object) -> dict:
         ({"methods": ["mae", "mae"]}, "methods: ['mae', 'mae'] names something twice"),
         ({"ecg__corner_hz": "fast"}, "ecg.corner_hz: 'fast' is not number"),
         ({"ecg__corner_hz": 0}, "ecg.corner_hz: 0 is not above 0"),
-        ({"ecg__corner": 0.6}, "ecg.corner: no such key; allowed here are corner_hz, scale, poor_quality, pacemaker"),
+        (
+            {"ecg__corner": 0.6},
+            "ecg.corner: no such key; allowed here are corner_hz, mains_hz, scale, poor_quality, pacemaker",
+        ),
         ({"cohort__source": "mimic"}, "cohort.source: 'mimic' is not one of ukb, table"),
         ({"cohort__shards": 0}, "cohort.shards: 0 is not at least 1"),
         ({"pretrain__encoder": {}}, "pretrain.encoder.size: missing"),

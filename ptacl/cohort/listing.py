@@ -1,19 +1,26 @@
 """A digest of the raw inputs, so that the workflow notices a new, replaced or removed file."""
 
 import functools
+import glob
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ptacl.cohort.sources import walk
+from ptacl.cohort.withdrawals import withdrawal_patterns
+
+# Larger tables (the main UK Biobank table has tens of gigabytes) are known by size, time and both ends.
+_WHOLE_BYTES, _END_BYTES = 64 * 2**20, 2**20
 
 
 def listing_digest(settings: Mapping[str, Any]) -> str:
     """16 hex digits over names, sizes and (by `fingerprint`) times of everything the cohort stage looks at.
 
     Scanned once per process and settings; a missing folder or table counts as empty, the stage itself will say so.
+    Raises ConfigError where `ukb` has no withdrawal lists, before anything runs.
     """
     return _digest(json.dumps(settings, sort_keys=True))
 
@@ -22,14 +29,24 @@ def listing_digest(settings: Mapping[str, Any]) -> str:
 def _digest(settings_json: str) -> str:
     settings = json.loads(settings_json)
     root, times = Path(settings["root"]), settings["fingerprint"] == "size_mtime"
-    withdrawals = settings["withdrawals"] or []
-    patterns = [withdrawals] if isinstance(withdrawals, str) else withdrawals
-    tables = [Path(t) for t in [settings["table"], *settings["extra_tables"]] if t]
-    tables += [p for pattern in patterns if pattern != "none" for p in sorted(Path().glob(pattern.lstrip("/")))]
+    tables = [t for t in [settings["table"], *settings["extra_tables"]] if t]
+    for pattern in withdrawal_patterns(settings["withdrawals"], settings["source"]):
+        tables += sorted(glob.glob(pattern, recursive=True))
     h = hashlib.sha256()
-    for entry in walk(root) if root.is_dir() else ():
-        stat = entry.stat()
-        h.update(f"{entry.path}:{stat.st_size}:{stat.st_mtime_ns if times else 0}\n".encode())
+    if all((root / f).is_dir() for f in ["", *settings["folders"]]):
+        for entry in walk(root, settings["folders"]):
+            stat = entry.stat()
+            h.update(f"{entry.path}:{stat.st_size}:{stat.st_mtime_ns if times else 0}\n".encode())
     for table in tables:
-        h.update(table.name.encode() + (table.read_bytes() if table.is_file() else b""))
+        h.update(os.path.basename(table).encode() + (_content(table, times) if os.path.isfile(table) else b""))
     return h.hexdigest()[:16]
+
+
+def _content(path: str, times: bool) -> bytes:
+    with open(path, "rb") as f:
+        stat = os.fstat(f.fileno())
+        if stat.st_size <= _WHOLE_BYTES:
+            return f.read()
+        start = f.read(_END_BYTES)
+        f.seek(-_END_BYTES, os.SEEK_END)
+        return f"{stat.st_size}:{stat.st_mtime_ns if times else 0}".encode() + start + f.read()

@@ -2,58 +2,104 @@
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
-from ptacl.cohort.identity import Row
-from ptacl.cohort.tables import Values, normal_id, plain_values, read_text_table, visits_of
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ptacl.cohort.identity import PATHS
+from ptacl.cohort.tables import row_keys
+from ptacl.cohort.text import normal_ids, read_text_table, visits_of
 from ptacl.errors import ConfigError
 
-_FIELDS = {"20205": "ecg_path", "20209": "cmr_path", "20208": "lax_path"}
-_NAME = re.compile(r"(\d+)_(20205|20208|20209)_(\d{1,2})_(\d+)\.(xml|zip)", re.IGNORECASE)
-_PATH_COLUMNS = ("ecg_path", "cmr_path", "lax_path")
+_KINDS = {"20205": "ecg_path", "20209": "cmr_path", "20208": "lax_path"}
+_NAME = re.compile(r"(\d+)_(?:(20205)_(\d{1,2})_\d+\.xml|(20208|20209)_(\d{1,2})_\d+\.zip)", re.IGNORECASE)
 
 
-def walk(root: Path) -> Iterator[os.DirEntry]:
-    """Every file below `root`, in sort order of names, folder by folder; links to folders are not followed."""
-    with os.scandir(root) as entries:
-        for entry in sorted(entries, key=lambda e: e.name):
-            if entry.is_dir(follow_symlinks=False):
-                yield from walk(Path(entry.path))
-            elif entry.is_file():
-                yield entry
+def walk(root: Path, folders: Sequence[str] = ()) -> Iterator[os.DirEntry[str]]:
+    """Every file below `root`, or below these folders of it; folder by folder in sort order of names.
 
-
-def ukb_rows(root: Path) -> list[Row]:
-    """Rows of `{eid}_{field}_{instance}_{array}.{xml,zip}` files anywhere below `root`.
-
-    A second file of the same field and visit (a copy in a sub-folder, another array) makes a second row of that
-    (subject, visit), which the caller excludes as a duplicate. Raises ConfigError when `root` is no folder.
+    Links to folders are not followed. Raises ConfigError where there is no such folder, or it lies outside `root`.
     """
     if not root.is_dir():
         raise ConfigError(f"cohort.root: {root} is no folder")
-    files: dict[tuple[str, int], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for entry in walk(root):
+    for i, folder in enumerate(folders):
+        if os.path.isabs(folder) or ".." in Path(folder).parts or not (root / folder).is_dir():
+            raise ConfigError(f"cohort.folders[{i}]: {folder!r} is no folder below cohort.root ({root})")
+    chosen = {PurePosixPath(f) for f in folders} or {PurePosixPath(".")}
+    # A folder inside another chosen one is walked with that. Joined as text, so that every path begins with the root's.
+    base = os.fspath(root)
+    waiting = [
+        base if f == PurePosixPath(".") else os.path.join(base, f)
+        for f in sorted(chosen, reverse=True)
+        if not chosen & set(f.parents)
+    ]
+    while waiting:
+        with os.scandir(waiting.pop()) as listing:
+            entries = sorted(listing, key=lambda e: e.name)
+        waiting += [e.path for e in reversed(entries) if e.is_dir(follow_symlinks=False)]
+        for entry in entries:
+            if entry.is_file():
+                yield entry
+
+
+def ukb_rows(root: Path, folders: Sequence[str] = ()) -> tuple[pa.Table, dict[str, os.stat_result]]:
+    """Rows of `{eid}_{field}_{instance}_{array}.{xml,zip}` files anywhere below `root`, and what is known of each file.
+
+    A second file of the same field and visit (a copy in a sub-folder, another array) makes a second row of that
+    (subject, visit), which the caller excludes as a duplicate. Raises ConfigError when a folder is missing.
+    """
+    prefix = len(os.path.join(os.fspath(root), ""))
+    eids: list[str] = []
+    visits: list[int] = []
+    kinds: list[str] = []
+    paths: list[str] = []
+    known: dict[str, os.stat_result] = {}
+    for entry in walk(root, folders):
         if m := _NAME.fullmatch(entry.name):
-            eid, field, visit, _, suffix = m.groups()
-            if (field == "20205") == (suffix.lower() == "xml"):
-                name = Path(entry.path).relative_to(root).as_posix()
-                files[eid, int(visit)][_FIELDS[field]].append(name)
-    rows = []
-    for (eid, visit), columns in sorted(files.items()):
-        # Files of one person's visit are paired in sort order: the first of each field make the row that stays.
-        for i in range(max(len(names) for k, names in columns.items())):
-            paths = {k: sorted(names)[i] for k, names in columns.items() if i < len(names)}
-            if i == 0 or "ecg_path" in paths or "cmr_path" in paths:
-                rows.append(Row(eid, visit, **paths))
-    return [r for r in rows if r.ecg_path or r.cmr_path]
+            eids.append(m[1])
+            kinds.append(_KINDS[m[2] or m[4]])
+            visits.append(int(m[3] or m[5]))
+            paths.append(entry.path[prefix:])
+            known[paths[-1]] = entry.stat()
+    files = pa.table(
+        {
+            "subject_id": pa.array(eids, pa.string()), "visit": pa.array(visits, pa.int8()),
+            "kind": pa.array(kinds, pa.string()), "path": pa.array(paths, pa.string()),
+        }
+    )  # fmt: skip
+    return _side_by_side(files), known
 
 
-def table_rows(path: Path) -> tuple[list[Row], Values]:
-    """Rows and values of a CSV or Parquet with subject_id, ecg_path, cmr_path, and any of visit, lax_path, quantities.
+def _side_by_side(files: pa.Table) -> pa.Table:
+    """One row per (subject, visit) from one row per file.
 
-    Raises ConfigError when a needed column is missing.
+    The files of one field and visit are numbered in sort order of their paths; those of a number make a row. A long axis
+    without the others is no row.
+    """
+    names = ["subject_id", "visit", "kind", "path"]
+    files = files.take(pc.sort_indices(files, sort_keys=[(c, "ascending") for c in names])).combine_chunks()
+    owner = row_keys(files["subject_id"], files["visit"].to_numpy())
+    group = pc.binary_join_element_wise(owner, files["kind"], "|").to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]][: len(group)])
+    number = np.arange(len(group)) - np.repeat(starts, np.diff(np.append(starts, len(group))))
+    key = pc.binary_join_element_wise(owner, pa.array(number).cast(pa.string()), "|")
+    wanted = pc.not_equal(files["kind"], "lax_path")
+    keys = pc.filter(key, wanted).unique()
+    first = files.select(["subject_id", "visit"]).take(pc.index_in(keys, value_set=key))
+    for kind in PATHS:
+        mine = pc.equal(files["kind"], kind)
+        place = pc.index_in(keys, value_set=pc.filter(key, mine))
+        first = first.append_column(kind, pc.filter(files["path"], mine).take(place))
+    return first
+
+
+def table_rows(path: Path) -> tuple[pa.Table, pa.Table]:
+    """Rows of a CSV or Parquet with subject_id, ecg_path, cmr_path, and optional visit and lax_path; and the whole table.
+
+    The rows' column `line` says where each stands in the table. Raises ConfigError when a needed column is missing.
     """
     table = read_text_table(path)
     for column in ("subject_id", "ecg_path", "cmr_path"):
@@ -61,11 +107,14 @@ def table_rows(path: Path) -> tuple[list[Row], Values]:
             raise ConfigError(
                 f"cohort.table: {path.name} has no column {column}; found {', '.join(table.column_names[:8])}"
             )
-    ids = [normal_id(x) for x in table["subject_id"].to_pylist()]
     visits = visits_of(table, "visit" if "visit" in table.column_names else None, path.name)
-    paths = {c: table[c].to_pylist() for c in _PATH_COLUMNS if c in table.column_names}
-    rows = [
-        Row(subject, visit, **{c: (values[i] or "").strip() or None for c, values in paths.items()})
-        for i, (subject, visit) in enumerate(zip(ids, visits, strict=True))
-    ]
-    return rows, plain_values(table, path.name, skip=_PATH_COLUMNS)
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        "subject_id": normal_ids(table["subject_id"]), "visit": pa.array(visits, pa.int8())
+    }  # fmt: skip
+    for kind in PATHS:
+        columns[kind] = pa.nulls(table.num_rows, pa.string())
+        if kind in table.column_names:
+            text = pc.utf8_trim_whitespace(table[kind])
+            columns[kind] = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    columns["line"] = pa.array(np.arange(table.num_rows))
+    return pa.table(columns), table

@@ -1,26 +1,42 @@
 """Stage cohort: subjects, exclusions, and one manifest per shard."""
 
-import re
+import os
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ptacl.artifacts import write_json, write_table
+from ptacl.cohort.checks import phenotype_flags
 from ptacl.cohort.fields import QUANTITIES
-from ptacl.cohort.identity import Row, assign_splits, relative, resolve_duplicates, shard_of, shared_files
+from ptacl.cohort.files import Files, facts, shared
+from ptacl.cohort.identity import PATHS, first_of_each, relative_paths, valid_ids, with_split_and_shard
 from ptacl.cohort.sources import table_rows, ukb_rows
-from ptacl.cohort.tables import Values, read_plain_table, read_ukb_table
+from ptacl.cohort.tables import RESERVED, Columns, extra_columns, plain_columns, ukb_columns
 from ptacl.cohort.withdrawals import read_withdrawals
 from ptacl.errors import ConfigError
 
-SUBJECTS, EXCLUDED, MANIFEST, VERSION = "cohort_subjects", "cohort_excluded", "cohort_manifest", 1
+SUBJECTS, SUBJECTS_VERSION = "cohort_subjects", 2
+EXCLUDED, EXCLUDED_VERSION = "cohort_excluded", 1
+MANIFEST, MANIFEST_VERSION = "cohort_manifest", 1
 ROOT = "ptacl.root"
 
-_FILES = ("ecg", "cmr", "lax")
 # What decides a manifest's content: a new phenotype table or withdrawal list must not rebuild every shard.
 _MANIFEST_SETTINGS = ("source", "hash_key", "fingerprint", "shards")
+
+
+@dataclass
+class _Source:
+    """Rows found (see identity), what listing told about their files, and the user's own table with the rows in it."""
+
+    rows: pa.Table
+    known: dict[str, os.stat_result]
+    table: pa.Table | None = None
 
 
 def build_cohort(settings: Mapping[str, Any], out_dir: Path) -> None:
@@ -29,107 +45,116 @@ def build_cohort(settings: Mapping[str, Any], out_dir: Path) -> None:
     `settings` is the config's `cohort` section. Raises ConfigError when an input is missing or of another form.
     """
     root = Path(settings["root"])
-    rows, values = _read_source(settings, root)
-    for name in settings["extra_tables"]:
-        for key, more in read_plain_table(Path(name)).items():
-            values.setdefault(key, {}).update(more)
-
-    withdrawn = read_withdrawals(settings["withdrawals"])
-    if withdrawn and not any(r.subject_id in withdrawn for r in rows):
+    withdrawn = read_withdrawals(settings["withdrawals"], settings["source"])
+    source = _read_source(settings, root)
+    rows = source.rows
+    gone = pc.is_in(rows["subject_id"], value_set=pa.array(sorted(withdrawn), pa.string()))
+    n_withdrawn = pc.sum(gone).as_py() or 0
+    if withdrawn and not n_withdrawn:
         print("note: nobody on the withdrawal lists is in this cohort")
-    n_withdrawn = sum(r.subject_id in withdrawn for r in rows)
-    rows = [relative(r, root) for r in rows if r.subject_id not in withdrawn]
+    rows = relative_paths(rows.filter(pc.invert(gone)), os.fspath(root))
 
-    valid = [r for r in rows if valid_id(r.subject_id)]
-    excluded = [(r, "invalid_id") for r in rows if not valid_id(r.subject_id)]
-    kept, duplicates = resolve_duplicates(valid)
-    excluded += [(r, "duplicate") for r in duplicates]
-    shared = shared_files(kept, root)
-    excluded += [(r, "shared_file") for r in kept if (r.subject_id, r.visit) in shared]
-    kept = [r for r in kept if (r.subject_id, r.visit) not in shared]
-    if not kept:
-        raise ConfigError(f"cohort.root: no usable file name or row found ({len(excluded)} excluded)")
+    valid = valid_ids(rows)
+    kept, duplicates = first_of_each(rows.filter(valid))
+    files = facts(kept, root, source.known)
+    is_shared = pa.array(shared(kept, files))
+    excluded = [
+        (rows.filter(pc.invert(valid)), "invalid_id"), (duplicates, "duplicate"), (kept.filter(is_shared), "shared_file"),
+    ]  # fmt: skip
+    kept = with_split_and_shard(
+        kept.filter(pc.invert(is_shared)).combine_chunks(), settings["hash_key"], settings["shards"]
+    )
+    n_excluded = sum(t.num_rows for t, _ in excluded)
+    if not kept.num_rows:
+        raise ConfigError(f"cohort.root: no usable file name or row found ({n_excluded} excluded)")
 
-    _write_subjects(settings, kept, values, out_dir)
+    errors: Counter[str] = Counter()
+    columns, diagnoses = _phenotypes(settings, source, kept, errors)
+    _write_subjects(settings, kept, columns, diagnoses, out_dir)
     _write_excluded(settings, excluded, out_dir)
-    write_json(out_dir / "excluded_counts.json", {"withdrawn": n_withdrawn})
-    for shard in range(settings["shards"]):
-        members = [r for r in kept if shard_of(r.subject_id, settings["hash_key"], settings["shards"]) == shard]
-        _write_manifest(settings, members, root, out_dir / f"{shard:04d}.parquet")
-    print(f"{len(kept)} rows kept, {len(excluded)} excluded by name, {n_withdrawn} withdrawn")
+    write_json(out_dir / "excluded_counts.json", {"withdrawn": n_withdrawn, "impossible_values": dict(errors)})
+    _write_manifests(settings, kept, files, root, out_dir)
+    print(f"{kept.num_rows} rows kept, {n_excluded} excluded by name, {n_withdrawn} withdrawn")
+    if errors:
+        print("values left out as impossible: " + ", ".join(f"{name} {n}" for name, n in sorted(errors.items())))
 
 
-def valid_id(subject_id: str) -> bool:
-    """Ids are letters, digits, dots, dashes and underscores, at most 64 of them."""
-    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", subject_id) is not None
-
-
-def _read_source(settings: Mapping[str, Any], root: Path) -> tuple[list[Row], Values]:
+def _read_source(settings: Mapping[str, Any], root: Path) -> _Source:
+    if settings["icd10"] and (settings["source"] != "ukb" or not settings["table"]):
+        raise ConfigError("cohort.icd10: needs a UK Biobank table; in a table of your own, write a column of 0 and 1")
     if settings["source"] == "ukb":
-        return ukb_rows(root), read_ukb_table(Path(settings["table"])) if settings["table"] else {}
+        return _Source(*ukb_rows(root, settings["folders"]))
     if not settings["table"]:
         raise ConfigError("cohort.table: missing; the source `table` reads its rows from it")
-    return table_rows(Path(settings["table"]))
+    rows, table = table_rows(Path(settings["table"]))
+    return _Source(rows, {}, table)
 
 
-def _write_subjects(settings: Mapping[str, Any], rows: list[Row], values: Values, out_dir: Path) -> None:
-    rows = sorted(rows, key=lambda r: (r.subject_id, r.visit))
-    splits = assign_splits([r.subject_id for r in rows], settings["hash_key"])
-    found = {q for r in rows for q in values.get((r.subject_id, r.visit), {})}
-    quantities = [q for q in QUANTITIES if q in found] + sorted(found - set(QUANTITIES))
-    columns: dict[str, pa.Array] = {
-        "subject_id": pa.array([r.subject_id for r in rows], pa.string()),
-        "visit": pa.array([r.visit for r in rows], pa.int8()),
-        **{f"{k}_path": pa.array([getattr(r, f"{k}_path") for r in rows], pa.string()) for k in _FILES},
-        "split": pa.array([splits[r.subject_id] for r in rows], pa.string()),
-        "shard": pa.array([shard_of(r.subject_id, settings["hash_key"], settings["shards"]) for r in rows], pa.int32()),
-    }
-    for q in quantities:
-        columns[q] = pa.array([values.get((r.subject_id, r.visit), {}).get(q) for r in rows], pa.float64())
-    write_table(out_dir / "subjects.parquet", pa.table(columns), kind=SUBJECTS, version=VERSION, settings=settings)
+def _phenotypes(
+    settings: Mapping[str, Any], source: _Source, rows: pa.Table, errors: Counter[str]
+) -> tuple[Columns, dict[str, pa.Array]]:
+    """Quantities and diagnoses of the rows from all tables; where two tables know a value, the later one's counts."""
+    subjects, visits = rows["subject_id"].combine_chunks(), rows["visit"].to_numpy()
+    columns: Columns = {}
+    diagnoses: dict[str, pa.Array] = {}
+    if source.table is not None:
+        own = source.table.take(rows["line"])
+        columns = plain_columns(own, Path(settings["table"]).name, ["subject_id", "visit", *PATHS], errors)
+    elif settings["table"]:
+        columns, diagnoses = ukb_columns(Path(settings["table"]), subjects, visits, settings["icd10"], errors)
+    for name in settings["extra_tables"]:
+        for quantity, more in extra_columns(Path(name), subjects, visits, errors).items():
+            columns[quantity] = np.where(np.isnan(more), columns.get(quantity, more), more)
+    if {"height_cm", "weight_kg"} <= columns.keys():
+        body = 0.007184 * columns["height_cm"] ** 0.725 * columns["weight_kg"] ** 0.425
+        columns["bsa"] = np.where(np.isnan(given := columns.get("bsa", body)), body, given)
+    taken = sorted(set(diagnoses) & ({*columns} | {*QUANTITIES} | {*RESERVED}))
+    if taken:
+        raise ConfigError(f"cohort.icd10: {taken[0]} is the name of another column; choose another")
+    return columns, diagnoses
 
 
-def _write_excluded(settings: Mapping[str, Any], excluded: list[tuple[Row, str]], out_dir: Path) -> None:
-    excluded = sorted(excluded, key=lambda e: (e[0].subject_id, e[0].visit, e[0].paths))
-    table = pa.table(
-        {
-            "subject_id": pa.array([r.subject_id for r, _ in excluded], pa.string()),
-            "visit": pa.array([r.visit for r, _ in excluded], pa.int8()),
-            "reason": pa.array([reason for _, reason in excluded], pa.string()),
-        }
-    )
-    write_table(out_dir / "excluded.parquet", table, kind=EXCLUDED, version=VERSION, settings=settings)
+def _write_subjects(
+    settings: Mapping[str, Any], rows: pa.Table, columns: Columns, diagnoses: Mapping[str, pa.Array], out_dir: Path
+) -> None:
+    table = rows.select(["subject_id", "visit", *PATHS, "split", "shard"])
+    for name in [*(q for q in QUANTITIES if q in columns), *sorted(set(columns) - set(QUANTITIES))]:
+        table = table.append_column(name, pa.array(columns[name], from_pandas=True))  # NaN becomes null
+    for name in sorted(diagnoses):
+        table = table.append_column(name, diagnoses[name])
+    table = table.append_column("phenotype_flags", phenotype_flags(columns, table.num_rows))
+    path = out_dir / "subjects.parquet"
+    write_table(path, table.combine_chunks(), kind=SUBJECTS, version=SUBJECTS_VERSION, settings=settings)
 
 
-def _write_manifest(settings: Mapping[str, Any], rows: list[Row], root: Path, path: Path) -> None:
+def _write_excluded(settings: Mapping[str, Any], excluded: list[tuple[pa.Table, str]], out_dir: Path) -> None:
+    tables = [
+        t.select(["subject_id", "visit"]).append_column("reason", pa.array([reason] * t.num_rows, pa.string()))
+        for t, reason in excluded
+    ]
+    table = pa.concat_tables(tables).sort_by([(c, "ascending") for c in ("subject_id", "visit", "reason")])
+    path = out_dir / "excluded.parquet"
+    write_table(path, table.combine_chunks(), kind=EXCLUDED, version=EXCLUDED_VERSION, settings=settings)
+
+
+def _write_manifests(settings: Mapping[str, Any], rows: pa.Table, files: Files, root: Path, out_dir: Path) -> None:
     """One shard's rows with size and time of each raw file: all that the shard's jobs read."""
-    rows = sorted(rows, key=lambda r: (r.subject_id, r.visit))
-    columns: dict[str, pa.Array] = {
-        "subject_id": pa.array([r.subject_id for r in rows], pa.string()),
-        "visit": pa.array([r.visit for r in rows], pa.int8()),
-    }
-    for kind in _FILES:
-        names = [getattr(r, f"{kind}_path") for r in rows]
-        prints = [_fingerprint(root / n, settings["fingerprint"]) if n else (None, None) for n in names]
-        columns[f"{kind}_path"] = pa.array(names, pa.string())
-        columns[f"{kind}_size"] = pa.array([size for size, _ in prints], pa.int64())
-        columns[f"{kind}_mtime_ns"] = pa.array([mtime for _, mtime in prints], pa.int64())
-    write_table(
-        path, pa.table(columns), kind=MANIFEST, version=VERSION,
-        settings={k: settings[k] for k in _MANIFEST_SETTINGS}, extra={ROOT: str(root)},
-    )  # fmt: skip
-
-
-def _fingerprint(path: Path, how: str) -> tuple[int | None, int | None]:
-    """Size and (where wanted) time of a file; of a folder or a WFDB record, over its files."""
-    files = [path]
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-    elif path.suffix == ".hea":
-        files = [path, *(p for s in (".mat", ".dat") if (p := path.with_suffix(s)).exists())]
-    try:
-        stats = [p.stat() for p in files]
-    except OSError:
-        return None, None
-    size = sum(s.st_size for s in stats)
-    return size, max((s.st_mtime_ns for s in stats), default=0) if how == "size_mtime" else None
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {"subject_id": rows["subject_id"], "visit": rows["visit"]}
+    with_times = settings["fingerprint"] == "size_mtime"
+    for path in PATHS:
+        kind, place = path.removesuffix("_path"), files.places(rows[path])
+        size, mtime = files.size[place], files.mtime_ns[place]
+        missing = (place < 0) | (size < 0)
+        columns[path] = rows[path]
+        columns[f"{kind}_size"] = pa.array(size, mask=missing)
+        columns[f"{kind}_mtime_ns"] = pa.array(mtime, mask=missing | (not with_times))
+    # Rows stand in order of subject and visit; a stable sort keeps that inside each shard.
+    shard = rows["shard"].to_numpy()
+    order = np.argsort(shard, kind="stable")
+    table = pa.table(columns).take(pa.array(order)).combine_chunks()
+    ends = np.searchsorted(shard[order], np.arange(settings["shards"] + 1))
+    for i, (start, end) in enumerate(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)):
+        write_table(
+            out_dir / f"{i:04d}.parquet", table.slice(start, end - start), kind=MANIFEST, version=MANIFEST_VERSION,
+            settings={k: settings[k] for k in _MANIFEST_SETTINGS}, extra={ROOT: str(root)},
+        )  # fmt: skip

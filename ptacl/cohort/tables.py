@@ -1,178 +1,143 @@
-"""Phenotype tables: the wide `ukbconv csv` dialect, and plain tables with one column per quantity."""
+"""Phenotype tables to columns that stand row by row beside the cohort's rows.
 
-import math
-import re
-from collections.abc import Iterable
+Only the rows of the cohort are taken from a table: who has withdrawn was removed from these before, so that no
+withdrawn person's value enters anything.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.compute as pc
 
-from ptacl.cohort.fields import QUANTITIES
+from ptacl.cohort.dialects import Key, first_names, parse_header
+from ptacl.cohort.fields import ICD10_CODES, ICD10_DATES, QUANTITIES, SPECIAL_CODES, TWO_LEVELS, WORDS
+from ptacl.cohort.icd10 import diagnosis_columns
+from ptacl.cohort.text import column_names, normal_ids, numbers, read_text_table, visits_of
 from ptacl.errors import ConfigError
 
-# (subject_id, visit) -> {quantity: value}
-Values = dict[tuple[str, int], dict[str, float]]
+# Quantity -> float64 [n], NaN where missing; diagnoses are Arrow columns, null where nothing is known.
+Columns = dict[str, np.ndarray]
 
-_UKBCONV = re.compile(r"(?P<field>\d+)-(?P<visit>\d+)\.(?P<array>\d+)")
 _ID_COLUMNS, _VISIT_COLUMNS = ("subject_id", "eid"), ("visit", "instance")
+# Columns that the cohort table makes itself.
+RESERVED = ("subject_id", "visit", "ecg_path", "cmr_path", "lax_path", "split", "shard", "phenotype_flags")
 
 
-def read_text_table(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
-    """Reads a csv, tsv or Parquet table with every column as text; empty cells are null.
+def ukb_columns(
+    path: Path, subjects: pa.Array, visits: np.ndarray, icd10: Mapping[str, Sequence[str]], errors: Counter[str]
+) -> tuple[Columns, dict[str, pa.Array]]:
+    """Quantities and diagnoses of the rows (`subjects` [n], `visits` int8 [n]) from a UK Biobank table of any dialect.
 
-    Only `columns` are read where given (the main UK Biobank table is tens of gigabytes). Raises ConfigError.
+    A field's arrays are averaged; fields are tried in order of preference. Readings out of range are left out and
+    counted by quantity in `errors`. Raises ConfigError for another kind of table or a person with two rows.
     """
-    try:
-        if path.suffix == ".parquet":
-            table = pyarrow.parquet.read_table(path, columns=list(columns) if columns is not None else None)
-            return pa.table({n: table[n].cast(pa.string()) for n in table.column_names})
-        names = column_names(path)
-        wanted = [n for n in names if columns is None or n in set(columns)]
-        return pyarrow.csv.read_csv(
-            path,
-            parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ","),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()),
-                strings_can_be_null=True, null_values=["", "NA", "NaN", "nan"],
-            ),
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise ConfigError(f"{path.name}: no such table") from None
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as e:
-        # Arrow quotes the offending row, which may hold an id.
-        raise ConfigError(f"{path.name}: not a readable table ({type(e).__name__})") from None
+    id_column, header = parse_header(column_names(path), path.name)
+    fields = {f for q in QUANTITIES.values() for f in q.fields} | ({ICD10_CODES, ICD10_DATES} if icd10 else set())
+    wanted = {key: name for name, key in header.items() if key.field in fields}
+    if icd10 and not any(key.field == ICD10_CODES for key in wanted):
+        raise ConfigError(f"cohort.icd10: {path.name} has no field {ICD10_CODES} (diagnoses)")
+    table = read_text_table(path, [id_column, *wanted.values()])
+    place = _places(normal_ids(table[id_column]), subjects, path.name, "person")
+    table = table.take(place)  # null places make null rows
+    columns = _quantities(table, wanted, visits, errors)
+    if not icd10:
+        return columns, {}
+    codes, dates = (
+        {k.array: table[name].combine_chunks() for k, name in wanted.items() if k.field == field}
+        for field in (ICD10_CODES, ICD10_DATES)
+    )
+    known = place.is_valid().to_numpy(zero_copy_only=False)
+    return columns, diagnosis_columns(codes, dates, icd10, known)
 
 
-def column_names(path: Path) -> list[str]:
-    """The header of a table."""
-    if path.suffix == ".parquet":
-        return pyarrow.parquet.read_schema(path).names
-    try:
-        with path.open(encoding="utf-8-sig") as f:
-            first = f.readline().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path.name}: not text in UTF-8") from None
-    return [name.strip().strip('"') for name in first.split("\t" if path.suffix == ".tsv" else ",")]
+def _quantities(table: pa.Table, wanted: Mapping[Key, str], visits: np.ndarray, errors: Counter[str]) -> Columns:
+    """Every known quantity with a value, at each row's own visit; `table` stands row by row beside `visits`."""
+    columns: Columns = {}
+    for name, quantity in QUANTITIES.items():
+        means: dict[tuple[int, int], np.ndarray] = {}
+        for source in sorted({k[:2] for k in wanted if k.field in quantity.fields}):
+            rows = np.ones(len(visits), bool) if quantity.any_visit else visits == source[1]
+            if rows.any():
+                readings = [numbers_of(key, table[wanted[key]]) for key in wanted if key[:2] == source]
+                means[source] = _mean([believed(name, np.where(rows, r, np.nan), errors) for r in readings])
+        result = np.full(len(visits), np.nan)
+        for visit in np.unique(visits).tolist():
+            others = sorted({v for _, v in means} - {visit}) if quantity.any_visit else []
+            for source in [(f, v) for v in [visit, *others] for f in quantity.fields if (f, v) in means]:
+                empty = (visits == visit) & np.isnan(result)
+                result[empty] = means[source][empty]
+        if np.isfinite(result).any():
+            columns[name] = result
+    return columns
 
 
-def read_ukb_table(path: Path) -> Values:
-    """Reads the `ukbconv csv` dialect (`eid`, `24103-2.0`, ...), only the columns of known quantities.
-
-    Values of a field's arrays are averaged; fields are tried in order of preference. Raises ConfigError for another
-    dialect, naming the columns found.
-    """
-    names = _names(path)
-    parsed = {n: m for n in names if (m := _UKBCONV.fullmatch(n))}
-    if "eid" not in names or not parsed:
-        raise ConfigError(
-            f"cohort.table: {path.name} is not in the ukbconv csv dialect (eid, 31-0.0, ...); its columns begin with"
-            f" {', '.join(names[:4])}"
-        )
-    fields = {field for quantity in QUANTITIES.values() for field in quantity.fields}
-    wanted = {n: m for n, m in parsed.items() if int(m["field"]) in fields}
-    table = read_text_table(path, ["eid", *wanted])
-    ids = [normal_id(x) for x in table["eid"].to_pylist()]
-    # field -> visit -> one column of means over its arrays
-    means: dict[int, dict[int, np.ndarray]] = {}
-    stacks: dict[tuple[int, int], list[np.ndarray]] = {}
-    for name, m in wanted.items():
-        stacks.setdefault((int(m["field"]), int(m["visit"])), []).append(_numbers(table[name]))
-    for (field, visit), columns in stacks.items():
-        stack = np.stack(columns)
-        count = np.isfinite(stack).sum(0)
-        mean = np.where(count > 0, np.nansum(stack, 0) / np.maximum(count, 1), np.nan)
-        means.setdefault(field, {})[visit] = mean
-    visits = sorted({visit for columns in means.values() for visit in columns})
-    values: Values = {}
-    for quantity_name, quantity in QUANTITIES.items():
-        for visit in visits:
-            column = _of_visit(means, quantity.fields, visit, visits if quantity.any_visit else [])
-            if column is None:
-                continue
-            low, high = quantity.plausible
-            for i in np.flatnonzero((column >= low) & (column <= high)):
-                values.setdefault((ids[i], visit), {})[quantity_name] = float(column[i])
-    return values
+def numbers_of(key: Key, column: pa.ChunkedArray) -> np.ndarray:
+    """The readings of one column, float64 [n]: words as numbers, special codes as missing, fine groups as coarse ones."""
+    found = numbers(column, WORDS.get(key.field))
+    found[np.isin(found, SPECIAL_CODES.get(key.field, ()))] = np.nan
+    return np.where(found >= 1000, found // 1000, found) if key.field in TWO_LEVELS else found
 
 
-def _of_visit(
-    means: dict[int, dict[int, np.ndarray]], fields: tuple[int, ...], visit: int, others: list[int]
-) -> np.ndarray | None:
-    """A quantity at one visit: the first of its fields that has a value, then the other visits where allowed."""
-    result: np.ndarray | None = None
-    for v in [visit, *(o for o in others if o != visit)]:
-        for field in fields:
-            if v in means.get(field, {}):
-                column = means[field][v]
-                result = column if result is None else np.where(np.isnan(result), column, result)
-    return result
+def _mean(readings: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of what is there, float64 [n], NaN where nothing is."""
+    count = sum(np.isfinite(r) for r in readings)
+    total = sum(np.nan_to_num(r) for r in readings)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def read_plain_table(path: Path) -> Values:
-    """Reads a table with `subject_id` (or `eid`), optional `visit` (or `instance`) and one column per quantity.
+def believed(name: str, column: np.ndarray, errors: Counter[str]) -> np.ndarray:
+    """The column without values that are impossible for the quantity, which are counted."""
+    if name not in QUANTITIES:
+        return column
+    low, high = QUANTITIES[name].possible
+    wrong = (column < low) | (column > high)
+    if wrong.any():
+        errors[name] += int(wrong.sum())
+    return np.where(wrong, np.nan, column)
 
-    Every other column that is a number is taken as a phenotype under its own name.
+
+def extra_columns(path: Path, subjects: pa.Array, visits: np.ndarray, errors: Counter[str]) -> Columns:
+    """Quantities of the rows from a table with `subject_id` (or `eid`), optional `visit` (or `instance`) and columns.
+
+    Raises ConfigError without an id column, or when two rows stand for one (subject, visit).
     """
     table = read_text_table(path)
-    return plain_values(table, path.name)
-
-
-def plain_values(table: pa.Table, name: str, *, skip: Iterable[str] = ()) -> Values:
-    """The numeric columns of a text table, by (subject_id, visit)."""
-    id_column = _one_of(table, _ID_COLUMNS)
+    id_column, visit_column = _one_of(table, _ID_COLUMNS), _one_of(table, _VISIT_COLUMNS)
     if id_column is None:
-        raise ConfigError(f"{name}: no column subject_id or eid; found {', '.join(table.column_names[:6])}")
-    visit_column = _one_of(table, _VISIT_COLUMNS)
-    ids = [normal_id(x) for x in table[id_column].to_pylist()]
-    visits = visits_of(table, visit_column, name)
-    values: Values = {}
-    for column in table.column_names:
-        if column in {id_column, visit_column, *skip}:
-            continue
-        numbers = _numbers(table[column])
-        low, high = QUANTITIES[column].plausible if column in QUANTITIES else (-math.inf, math.inf)
-        for i in np.flatnonzero((numbers >= low) & (numbers <= high)):
-            values.setdefault((ids[i], visits[i]), {})[column] = float(numbers[i])
-    return values
+        raise ConfigError(f"{path.name}: no column subject_id or eid; found {first_names(table.column_names)}")
+    theirs = row_keys(normal_ids(table[id_column]), visits_of(table, visit_column, path.name))
+    table = table.take(_places(theirs, row_keys(subjects, visits), path.name, "subject and visit"))
+    return plain_columns(table, path.name, [id_column, visit_column], errors)
 
 
-def visits_of(table: pa.Table, column: str | None, name: str) -> list[int]:
-    """The visit of each row, 0 where the table has no such column or cell. Raises ConfigError."""
-    if column is None:
-        return [0] * table.num_rows
-    texts = [(x or "0").strip() for x in table[column].to_pylist()]
-    if not all(t.isdigit() and int(t) < 128 for t in texts):
-        raise ConfigError(f"{name}: column {column} holds something else than visit numbers from 0 to 127")
-    return [int(t) for t in texts]
+def plain_columns(table: pa.Table, name: str, skip: Iterable[str | None], errors: Counter[str]) -> Columns:
+    """The columns of a text table that hold any number, each a quantity under its own name."""
+    columns: Columns = {}
+    for column in (c for c in table.column_names if c not in set(skip)):
+        values = believed(column, numbers(table[column]), errors)
+        if column in RESERVED and np.isfinite(values).any():
+            raise ConfigError(f"{name}: the cohort has a column {column} of its own; rename yours")
+        if np.isfinite(values).any():
+            columns[column] = values
+    return columns
 
 
-def normal_id(text: str | None) -> str:
-    """One type for ids everywhere: text without surrounding space, quotes or a trailing `.0`."""
-    return re.sub(r"(?<=\d)\.0$", "", (text or "").strip().strip('"').strip())
+def row_keys(subjects: pa.Array, visits: np.ndarray) -> pa.Array:
+    """One text per (subject, visit), to look rows up by."""
+    return pc.binary_join_element_wise(subjects, pa.array(visits).cast(pa.string()), "|")
+
+
+def _places(theirs: pa.Array, ours: pa.Array, name: str, what: str) -> pa.Array:
+    """Where each of our keys stands among theirs, null where it does not. Raises ConfigError for a key with two rows."""
+    mine = pc.filter(theirs, pc.is_in(theirs, value_set=ours))
+    twice = len(mine) - pc.count_distinct(mine).as_py()
+    if twice:
+        raise ConfigError(f"{name}: {twice} rows repeat a {what}; keep one row of each")
+    return pc.index_in(ours, value_set=theirs)
 
 
 def _one_of(table: pa.Table, names: tuple[str, ...]) -> str | None:
     return next((n for n in names if n in table.column_names), None)
-
-
-def _names(path: Path) -> list[str]:
-    try:
-        return column_names(path)
-    except FileNotFoundError:
-        raise ConfigError(f"cohort.table: {path.name} is not there") from None
-
-
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """Text to float64; what is not a finite number becomes NaN."""
-    out = np.full(len(column), np.nan)
-    for i, text in enumerate(column.to_pylist()):
-        if text is not None:
-            try:
-                out[i] = float(text)
-            except ValueError:
-                continue
-    out[~np.isfinite(out)] = np.nan
-    return out

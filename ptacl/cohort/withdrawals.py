@@ -4,41 +4,76 @@ import glob
 import re
 from pathlib import Path
 
+from ptacl.cohort.identity import VALID_ID
+from ptacl.cohort.text import normal_id
 from ptacl.errors import ConfigError
 
-_HEADERS = {"eid", "subject_id", "participant id", "id"}
+_HEADERS = {"eid", "f.eid", "n_eid", "participant.eid", "subject_id", "participant id", "id"}
+# People of genetic files who have withdrawn already: no such id can be an eid.
+_NEVER_AN_EID = re.compile(r"-\d{1,9}|W\d{1,9}", re.IGNORECASE)
+_NEVER_AN_ID = re.compile(r"-\d{1,9}")
 
 
-def read_withdrawals(patterns: list[str] | str | None) -> set[str]:
-    """The ids of all files that match the patterns, as text.
+def withdrawal_patterns(given: list[str] | str | None, source: str) -> list[str]:
+    """The patterns of `cohort.withdrawals`; none for `none`.
 
-    `none`, null or an empty list: nobody has withdrawn. A pattern that matches no file, and a line that is not an id,
-    stop the study (ConfigError), since a filter that silently removes nobody is worse than none.
+    With the source `ukb`, saying nothing is an error (ConfigError): who forgets the lists must not use withdrawn people.
     """
-    if patterns in (None, "none", []):
-        return set()
+    if source == "ukb" and given in (None, [], ""):
+        raise ConfigError(
+            "cohort.withdrawals: missing; give the lists (such as [lists/w*.csv]), or write `none` if nobody has withdrawn"
+        )
+    if given in (None, [], "", "none"):
+        return []
+    return [given] if isinstance(given, str) else list(given or [])
+
+
+def withdrawal_files(patterns: list[str]) -> list[Path]:
+    """The files that match, each once. A pattern without a match stops the study (ConfigError)."""
     found: set[str] = set()
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        files = sorted(glob.glob(pattern))
+    for pattern in patterns:
+        files = glob.glob(pattern, recursive=True)
         if not files:
-            raise ConfigError(f"cohort.withdrawals: {pattern!r} matches no file; say none if nobody has withdrawn")
-        for file in files:
-            found |= parse_withdrawals(Path(file).read_bytes())
+            raise ConfigError(f"cohort.withdrawals: {pattern!r} matches no file; write `none` if nobody has withdrawn")
+        found.update(files)
+    return [Path(f) for f in sorted(found)]
+
+
+def read_withdrawals(given: list[str] | str | None, source: str) -> set[str]:
+    """The ids of all files that match the patterns, each as `normal_id`.
+
+    A pattern that matches no file, and a line that is not an id, stop the study (ConfigError), since a filter that
+    silently removes nobody is worse than none.
+    """
+    found: set[str] = set()
+    for file in withdrawal_files(withdrawal_patterns(given, source)):
+        try:
+            found |= parse_withdrawals(file.read_bytes(), source)
+        except OSError as e:
+            raise ConfigError(f"cohort.withdrawals: a list can't be read ({type(e).__name__})") from None
     return found
 
 
-def parse_withdrawals(data: bytes) -> set[str]:
-    """The ids of one list: one per line, with or without header, quotes, CRLF or byte-order mark."""
+def parse_withdrawals(data: bytes, source: str) -> set[str]:
+    """The ids of one list: one per line, with or without header, quotes, CRLF or byte-order mark; may be empty.
+
+    In `ukb` an id is digits; negative and W ids, which can't be an eid, are passed over. Raises ConfigError.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError("cohort.withdrawals: a list is not text in UTF-8") from None
+    form, never = (r"^\d{1,9}$", _NEVER_AN_EID) if source == "ukb" else (VALID_ID, _NEVER_AN_ID)
     ids: set[str] = set()
+    may_be_header = True
     for number, line in enumerate(text.splitlines(), 1):
-        cell = line.strip().rstrip(",").strip().strip('"').strip()
-        if not cell or (number == 1 and cell.lower() in _HEADERS):
+        cell = normal_id(line.strip().rstrip(","))
+        if not cell:
             continue
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", cell):
-            raise ConfigError(f"cohort.withdrawals: line {number} of a list is not an id")
+        is_header, may_be_header = may_be_header and cell.lower() in _HEADERS, False
+        if is_header or never.fullmatch(cell):
+            continue
+        if not re.match(form, cell):
+            raise ConfigError(f"cohort.withdrawals: line {number} of a list is not an id; one id per line")
         ids.add(cell)
     return ids

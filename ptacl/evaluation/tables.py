@@ -12,7 +12,7 @@ from ptacl.errors import ArtifactError
 from ptacl.evaluation.statistics import regression_metrics
 
 REGRESSION, RETRIEVAL, PREDICTIONS, VERSION = "regression", "retrieval", "predictions", 1
-SUBJECTS, SUBJECTS_VERSION = "cohort_subjects", 1
+SUBJECTS, SUBJECTS_VERSION = "cohort_subjects", 2
 
 REGRESSION_SCHEMA = pa.schema(
     {

@@ -6,22 +6,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ptacl.artifacts import write_table
-from ptacl.cohort.identity import SPLITS, assign_splits, shard_of
+from ptacl.cohort import stage
+from ptacl.cohort.identity import SPLITS, shard_of, split_of
 from ptacl.cohort.listing import listing_digest
 from ptacl.cohort.stage import build_cohort
-from ptacl.cohort.tables import read_ukb_table
-from ptacl.cohort.withdrawals import parse_withdrawals
 from ptacl.errors import ConfigError, PtaclError
 from ptacl.store.pairs import build_pairs
 from ptacl.store.schema import VERSION as schema_versions
 
 DEFAULTS = {
-    "source": "ukb", "table": None, "extra_tables": [], "withdrawals": None, "hash_key": "ptacl",
-    "fingerprint": "size_mtime", "shards": 4,
+    "source": "ukb", "folders": [], "table": None, "extra_tables": [], "withdrawals": "none", "icd10": {},
+    "hash_key": "ptacl", "fingerprint": "size_mtime", "shards": 4,
 }  # fmt: skip
 
 
@@ -77,38 +74,13 @@ def test_the_same_file_under_two_ids_excludes_both(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["9000001\n", '\ufeff"9000001"\r\n\r\n', "eid\n9000001", "9000001,\n"])
-def test_withdrawn_people_vanish_in_every_spelling_of_the_list(tmp_path: Path, text: str) -> None:
-    root = tmp_path / "raw"
-    ukb(root, 9000001, 9000002)
-    (tmp_path / "w.csv").write_text(text, encoding="utf-8")
-    found = build(root, tmp_path / "out", withdrawals=[str(tmp_path / "w*.csv")])
-    assert found["withdrawn"] == 1
-    for path in (tmp_path / "out").iterdir():
-        assert b"9000001" not in path.read_bytes()
-
-
-def test_a_list_that_cannot_be_understood_or_found_stops_the_study(tmp_path: Path) -> None:
-    ukb(tmp_path / "raw", 9000001)
-    (tmp_path / "w.csv").write_text("9000001;9000002\n")
-    for pattern in ("w.csv", "other*.csv"):
-        with pytest.raises(ConfigError, match="withdrawals"):
-            build(tmp_path / "raw", tmp_path / "out", withdrawals=[str(tmp_path / pattern)])
-
-
-@given(st.lists(st.integers(9_000_001, 9_999_999), max_size=20), st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_lists_hold_what_was_written(ids: list[int], newline: str, quoted: bool) -> None:
-    text = newline.join(f'"{i}"' if quoted else str(i) for i in ids)
-    assert parse_withdrawals(text.encode()) == {str(i) for i in ids}
-
-
 def test_a_new_subject_changes_one_manifest_only(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     ukb(root, *range(9000001, 9000025))
     before = build(root, tmp_path / "out")["manifests"]
     ukb(root, 9000099)
     after = build(root, tmp_path / "out")["manifests"]
-    assert [i for i in before if before[i] != after[i]] == [shard_of("9000099", "ptacl", 4)]
+    assert [i for i in before if before[i] != after[i]] == shard_of(["9000099"], "ptacl", 4).tolist()
 
 
 def test_a_replaced_file_is_noticed_and_the_same_cohort_is_the_same_bytes(tmp_path: Path) -> None:
@@ -124,36 +96,21 @@ def test_a_replaced_file_is_noticed_and_the_same_cohort_is_the_same_bytes(tmp_pa
 
 def test_splits_are_stable_and_have_their_shares() -> None:
     ids = [str(9_000_001 + i) for i in range(20_000)]
-    splits = assign_splits(ids, "ptacl")
-    shares = [sum(s == name for s in splits.values()) / len(ids) for name in SPLITS]
+    splits = split_of(ids, "ptacl")
+    shares = [(splits == part).mean() for part in range(len(SPLITS))]
     assert shares == pytest.approx([0.60, 0.10, 0.15, 0.15], abs=0.01)
-    few = assign_splits(ids[:500], "ptacl")
-    assert all(splits[i] == few[i] for i in ids[:500])
-    assert assign_splits(ids, "another key") != splits
+    assert (split_of(ids[:500], "ptacl") == splits[:500]).all()
+    assert (split_of(ids, "another key") != splits).any()
+    # Written down here, since they may never change: a person must not move from one part to another.
+    assert splits[:8].tolist() == [3, 0, 0, 0, 0, 1, 1, 0]
+    assert shard_of(ids[:8], "ptacl", 110).tolist() == [47, 3, 37, 57, 105, 71, 14, 40]
 
 
 @pytest.mark.parametrize("n", range(4, 20))
 def test_a_small_study_has_every_split(n: int) -> None:
-    found = assign_splits([f"S{i}" for i in range(n)], "ptacl")
-    assert set(found.values()) == set(SPLITS)
-    assert sum(s == "train" for s in found.values()) >= n - 3 - n // 3
-
-
-def test_the_ukbconv_table_is_read_by_field_visit_and_array(tmp_path: Path) -> None:
-    path = tmp_path / "p.csv"
-    path.write_text(
-        '"eid","31-0.0","24103-2.0","24103-3.0","4080-2.0","4080-2.1","50-0.0","99999-2.0"\n'
-        '"9000001","1","58.5","NA","140","150","176","x"\n"9000002","","-1","61","abc","","",""\n'
-    )
-    values = read_ukb_table(path)
-    assert values["9000001", 2] == {"LVEF": 58.5, "sex": 1.0, "systolic_bp": 145.0, "height_cm": 176.0}
-    assert "LVEF" not in values["9000001", 3] and values["9000002", 3] == {"LVEF": 61.0}
-
-
-def test_another_dialect_stops_with_the_columns_found(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_text("f.eid,f.31.0.0\n9000001,1\n")
-    with pytest.raises(ConfigError, match="ukbconv csv dialect.*f.eid, f.31.0.0"):
-        read_ukb_table(tmp_path / "p.csv")
+    found = split_of([f"S{i}" for i in range(n)], "ptacl").tolist()
+    assert set(found) == set(range(len(SPLITS)))
+    assert found.count(0) >= n - 3 - n // 3
 
 
 def test_a_users_table_brings_paths_phenotypes_and_covariates(tmp_path: Path) -> None:
@@ -163,12 +120,57 @@ def test_a_users_table_brings_paths_phenotypes_and_covariates(tmp_path: Path) ->
     found = build(tmp_path, tmp_path / "out", source="table", table=str(tmp_path / "t.csv"))
     assert found["subjects"][0] | {"split": 0, "shard": 0} == {
         "subject_id": "P1", "visit": 0, "ecg_path": "a.hea", "cmr_path": "a.zip", "lax_path": None, "split": 0,
-        "shard": 0, "LVEDV": 150.0, "age": 61.0,
+        "shard": 0, "LVEDV": 150.0, "age": 61.0, "phenotype_flags": [],
     }  # fmt: skip
+    assert found["subjects"][1]["LVEDV"] is None
     assert found["excluded"] == [{"subject_id": "P/3", "visit": 0, "reason": "invalid_id"}]
     (tmp_path / "t.csv").write_text("subject_id,ecg\nP1,a.hea\n")
     with pytest.raises(ConfigError, match="no column ecg_path"):
         build(tmp_path, tmp_path / "out", source="table", table=str(tmp_path / "t.csv"))
+
+
+def test_of_a_row_twice_in_a_users_table_path_and_values_stay_together(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("subject_id,ecg_path,cmr_path,LVEDV\nP1,b.xml,b.zip,200\n P1 ,a.xml,a.zip,100\n")
+    found = build(tmp_path, tmp_path / "out", source="table", table=str(tmp_path / "t.csv"))
+    assert [(r["ecg_path"], r["LVEDV"]) for r in found["subjects"]] == [("a.xml", 100.0)]
+    assert [r["reason"] for r in found["excluded"]] == ["duplicate"]
+
+
+def test_absolute_paths_below_the_root_become_relative(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"subject_id,ecg_path,cmr_path\nP1,{tmp_path}/a.xml,/elsewhere/a.zip\n")
+    found = build(tmp_path, tmp_path / "out", source="table", table=str(tmp_path / "t.csv"))
+    assert (found["subjects"][0]["ecg_path"], found["subjects"][0]["cmr_path"]) == ("a.xml", "/elsewhere/a.zip")
+
+
+def test_a_table_may_not_overwrite_the_cohorts_own_columns(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("subject_id,ecg_path,cmr_path,shard\nP1,a.xml,a.zip,3\n")
+    with pytest.raises(ConfigError, match="column shard"):
+        build(tmp_path, tmp_path / "out", source="table", table=str(tmp_path / "t.csv"))
+
+
+def test_manifests_hold_each_shards_rows_in_order_with_size_and_time(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    ukb(root, *range(9000001, 9000031))
+    build(root, tmp_path / "out")
+    seen = []
+    for i in range(4):
+        table = pq.read_table(tmp_path / "out" / f"{i:04d}.parquet")
+        rows = table.to_pylist()
+        assert rows == sorted(rows, key=lambda r: r["subject_id"])
+        for r in rows:
+            stat = (root / r["ecg_path"]).stat()
+            assert (r["ecg_size"], r["ecg_mtime_ns"]) == (stat.st_size, stat.st_mtime_ns)
+            assert r["lax_path"] is None and r["lax_size"] is None
+            assert shard_of([r["subject_id"]], "ptacl", 4).tolist() == [i]
+        seen += [r["subject_id"] for r in rows]
+    assert sorted(seen) == [str(i) for i in range(9000001, 9000031)]
+    build(root, tmp_path / "out", fingerprint="size")
+    assert pq.read_table(tmp_path / "out/0000.parquet")["ecg_mtime_ns"].null_count > 0
+
+
+def test_the_stage_and_the_store_agree_on_versions() -> None:
+    assert schema_versions[stage.SUBJECTS] == stage.SUBJECTS_VERSION
+    assert schema_versions[stage.EXCLUDED] == stage.EXCLUDED_VERSION
 
 
 def shard_tables(folder: Path, ecg: dict[str, str | None], cmr: dict[str, str | None]) -> tuple[Path, Path]:

@@ -15,6 +15,7 @@ from ptacl.evaluation.retrieval import Draws, identification, phase_retrieval, p
 from ptacl.evaluation.ridge import ALPHAS, FOLDS, choose_alpha, probe
 from ptacl.evaluation.stage import evaluate
 from ptacl.evaluation.statistics import metric_values, regression_metrics
+from ptacl.evaluation.tables import SUBJECTS_VERSION
 
 RNG = np.random.default_rng(0)
 DRAWS = Draws(200, 0)
@@ -214,7 +215,7 @@ def study(folder: Path, n: int, n_test: int, paired: bool = True) -> tuple[Path,
             "LVEDV": 150 + 30 * z[:, 0].astype(float) + rng.normal(0, 10, n), "sex": rng.integers(0, 2, n).astype(float),
         }
     )  # fmt: skip
-    write_table(folder / "s.parquet", subjects, kind="cohort_subjects", version=1, settings={})
+    write_table(folder / "s.parquet", subjects, kind="cohort_subjects", version=SUBJECTS_VERSION, settings={})
     return folder / "e.parquet", folder / "s.parquet"
 
 

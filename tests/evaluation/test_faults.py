@@ -18,6 +18,7 @@ from ptacl.evaluation.retrieval import Draws, _phenotype_scores, identification,
 from ptacl.evaluation.ridge import ALPHAS, _folds, probe, standardised
 from ptacl.evaluation.stage import evaluate, evaluate_references
 from ptacl.evaluation.statistics import _counts, median_estimate, regression_metrics
+from ptacl.evaluation.tables import SUBJECTS_VERSION
 
 DRAWS = Draws(100, 0)
 SETTINGS = {
@@ -197,7 +198,11 @@ def tables(folder: Path, n: int, n_test: int, **columns: list) -> tuple[Path, Pa
     table = pa.table({**ids, "split": split} | {c: pa.array(v, pa.list_(pa.float32())) for c, v in lists.items()})
     write_table(folder / "e", table, kind="embeddings", version=1, settings={})
     write_table(
-        folder / "s", pa.table({**ids, "LVM": 100 + 20 * z[:, 0]}), kind="cohort_subjects", version=1, settings={}
+        folder / "s",
+        pa.table({**ids, "LVM": 100 + 20 * z[:, 0]}),
+        kind="cohort_subjects",
+        version=SUBJECTS_VERSION,
+        settings={},
     )
     return folder / "e", folder / "s"
 
@@ -234,7 +239,7 @@ def test_the_truth_of_the_test_split_changes_no_prediction(tmp_path: Path) -> No
     lvm = table["LVM"].to_numpy().copy()
     lvm[:20] *= -3
     changed = table.set_column(2, "LVM", pa.array(lvm))
-    write_table(subjects, changed, kind="cohort_subjects", version=1, settings={})
+    write_table(subjects, changed, kind="cohort_subjects", version=SUBJECTS_VERSION, settings={})
     after = scored(tmp_path, (embeddings, subjects))[2]
     assert [r["prediction"] for r in before] == [r["prediction"] for r in after]
     assert [r["truth"] for r in before] != [r["truth"] for r in after]
@@ -242,7 +247,9 @@ def test_the_truth_of_the_test_split_changes_no_prediction(tmp_path: Path) -> No
 
 def test_a_row_that_left_the_cohort_is_an_error_that_names_nobody(tmp_path: Path) -> None:
     embeddings, subjects = tables(tmp_path, 10, 4)
-    write_table(subjects, pq.read_table(subjects).slice(1), kind="cohort_subjects", version=1, settings={})
+    write_table(
+        subjects, pq.read_table(subjects).slice(1), kind="cohort_subjects", version=SUBJECTS_VERSION, settings={}
+    )
     with pytest.raises(ArtifactError, match="1 rows are not in the cohort") as error:
         scored(tmp_path, (embeddings, subjects))
     assert "S000" not in str(error.value)
@@ -262,7 +269,9 @@ def references(folder: Path, n: int = 60, n_test: int = 25, table: pa.Table | No
     rate = pa.array([None if i % 7 == 0 else 60.0 + i for i in range(n)], pa.float32())
     pairs = pa.table({**ids, "split": split, **place, "heart_rate_bpm": rate})
     write_table(folder / "pairs", pairs, kind="pairs", version=1, settings={})
-    write_table(folder / "s", pa.table({**ids, "LVM": voltage}), kind="cohort_subjects", version=1, settings={})
+    write_table(
+        folder / "s", pa.table({**ids, "LVM": voltage}), kind="cohort_subjects", version=SUBJECTS_VERSION, settings={}
+    )
     if table is not None:
         pq.write_table(table, folder / "given")
         settings["reference_predictions"] = str(folder / "given")

@@ -77,7 +77,14 @@ class _Writer:
 
     def write(self, name: str, kind: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
         table = pa.Table.from_pylist(rows, schema=schema)
-        write_table(self.results / name, table, kind=kind, version=VERSION.get(kind, 1), settings={}, extra={"ptacl.tensors": "0"})
+        write_table(
+            self.results / name,
+            table,
+            kind=kind,
+            version=VERSION.get(kind, 1),
+            settings={},
+            extra={"ptacl.tensors": "0"},
+        )
 
     def cohort(self) -> None:
         n = len(self.ids)
