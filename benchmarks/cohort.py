@@ -1,4 +1,4 @@
-"""The cohort stage at scale: a table of many subjects, folders of many files, and the search for withdrawn ids.
+"""The cohort at scale: a table of many subjects to shards and to pairs, folders of many files, the search for withdrawn ids.
 
 python benchmarks/cohort.py [--json FILE] [--subjects N] [--files N]
 
@@ -18,6 +18,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
+
+from ptacl.artifacts import write_table
+from ptacl.cmr.stage import SCHEMA as CMR
+from ptacl.cmr.stage import TABLE as CMR_TABLE
+from ptacl.cmr.stage import TABLE_VERSION as CMR_VERSION
+from ptacl.ecg.stage import SCHEMA as ECG
+from ptacl.ecg.stage import TABLE as ECG_TABLE
+from ptacl.ecg.stage import TABLE_VERSION as ECG_VERSION
 
 PHENOTYPES = ("LVEDV", "LVESV", "LVSV", "LVEF", "LVM", "RVEDV", "RVESV", "RVSV", "RVEF", "age")
 MEANS = (145, 60, 85, 60, 90, 150, 65, 85, 57, 62)
@@ -31,6 +40,11 @@ Row = dict[str, object]
 BUILD = (
     "import json, pathlib, sys; from ptacl.cohort.stage import build_cohort;"
     "build_cohort(json.loads(sys.argv[1]), pathlib.Path(sys.argv[2]))"
+)
+PAIRS = (
+    "import pathlib, sys; from ptacl.store.pairs import build_pairs; p = pathlib.Path(sys.argv[1]);"
+    "ecg, cmr = (sorted((p / kind).glob('*.parquet')) for kind in ('ecg', 'cmr'));"
+    "build_pairs(p / 'cohort', ecg, cmr, {}, p / 'pairs')"
 )
 READ = "import pathlib, sys; from ptacl.cohort.text import read_text_table; read_text_table(pathlib.Path(sys.argv[1]))"
 WALK = "import os, sys; [os.stat(os.path.join(d, n)) for d, _, names in os.walk(sys.argv[1]) for n in names]"
@@ -78,6 +92,30 @@ def table(folder: Path, subjects: int) -> list[Row]:
         row(f"{what}: search for 101 withdrawn ids, CPU", search, "s", "", 60),
         row(f"{what}: search, peak memory", search_memory, "GiB", "", 2),
     ]
+
+
+def pairs(folder: Path, subjects: int) -> list[Row]:
+    """The cohort that `table` left in `folder`, with shards of which every tenth ECG and every ninth cine is unusable."""
+    for path in sorted((folder / "cohort").glob("[0-9]*.parquet")):
+        who = pyarrow.parquet.read_table(path, columns=["subject_id", "visit"])
+        for kind, columns, table, version, every in (
+            ("ecg", ECG, ECG_TABLE, ECG_VERSION, 10), ("cmr", CMR, CMR_TABLE, CMR_VERSION, 9)
+        ):  # fmt: skip
+            bad = np.arange(who.num_rows) % every == 0
+            values = {
+                "subject_id": who["subject_id"], "visit": who["visit"], "status": np.where(bad, "excluded", "ok"),
+                "reason": pa.array(np.full(who.num_rows, "truncated"), mask=~bad),
+                "tensor_row": pa.array(np.cumsum(~bad) - 1, pa.int32(), mask=bad), "phase_ok": ~bad,
+                "r_peaks": [[100.0 + 500 * k for k in range(10)]] * who.num_rows,
+                "lead_mask": [[True] * 12] * who.num_rows,
+            }  # fmt: skip
+            rows = pa.table({f.name: values.get(f.name, pa.nulls(who.num_rows, f.type)) for f in columns}, columns)
+            write_table(
+                folder / kind / path.name, rows, kind=table, version=version, settings={}, extra={"ptacl.tensors": "0"}
+            )
+    cpu, memory = measure(PAIRS, str(folder))
+    what = f"pairs of {subjects:,} subjects"
+    return [row(f"{what}: CPU", cpu, "s", "", 120), row(f"{what}: peak memory", memory, "GiB", "", 8)]
 
 
 def wide(folder: Path, people: int, fields: int) -> list[Row]:
@@ -143,6 +181,7 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         rows += table(Path(name), arguments.subjects)
+        rows += pairs(Path(name), arguments.subjects)
     with tempfile.TemporaryDirectory() as name:
         rows += folders(
             Path(name), arguments.files, lambda eid: b"x" * (int(eid) % 4096) + eid.encode(), "in 97 folders", 60
