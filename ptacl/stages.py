@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 _COMMON = ["ptacl/__init__.py", "ptacl/artifacts.py", "ptacl/errors.py"]
 _MODEL = ["ptacl/model", "ptacl/store", "ptacl/training"]
+_WITHDRAWALS = [f"ptacl/cohort/{name}.py" for name in ("__init__", "identity", "text", "withdrawals")]
 _EVALUATION = ["ptacl/evaluation", "ptacl/cohort", "ptacl/store", "ptacl/model", "ptacl/training"]
 
 # Files and folders whose bytes a stage's digest covers, besides the script that starts it.
@@ -22,7 +23,7 @@ STAGE_SOURCES: dict[str, list[str]] = {
     "cmr": ["ptacl/compiled.py", "ptacl/cmr"],
     "pairs": ["ptacl/store/__init__.py", "ptacl/store/pairs.py", "ptacl/store/schema.py"],
     "pretrain": _MODEL,
-    "embed": [*_MODEL, "ptacl/evaluation/__init__.py", "ptacl/evaluation/embed.py"],
+    "embed": [*_MODEL, *_WITHDRAWALS, "ptacl/evaluation/__init__.py", "ptacl/evaluation/embed.py"],
     "evaluate": _EVALUATION,
     "report": ["ptacl/report", *_EVALUATION],
 }

@@ -2,11 +2,17 @@
 
 import glob
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ptacl.cohort.identity import VALID_ID
 from ptacl.cohort.text import normal_id
-from ptacl.errors import ConfigError
+from ptacl.errors import ConfigError, PtaclError
 
 _HEADERS = {"eid", "f.eid", "n_eid", "participant.eid", "subject_id", "participant id", "id"}
 # People of genetic files who have withdrawn already: no such id can be an eid.
@@ -77,3 +83,19 @@ def parse_withdrawals(data: bytes, source: str) -> set[str]:
             raise ConfigError(f"cohort.withdrawals: line {number} of a list is not an id; one id per line")
         ids.add(cell)
     return ids
+
+
+def refuse_withdrawn(table: Path, cohort: Mapping[str, Any]) -> None:
+    """Stops before anything is written about somebody who has withdrawn since `table` (with subject_id) was made.
+
+    `cohort` is the config's section. The cohort stage leaves out who has withdrawn; this is the second look, for a stage
+    that is run by itself, or that a new list overtakes. Raises PtaclError, ConfigError.
+    """
+    withdrawn = read_withdrawals(cohort["withdrawals"], cohort["source"])
+    ids = pq.read_table(table, columns=["subject_id"], partitioning=None)["subject_id"]
+    gone = pc.sum(pc.is_in(ids.unique(), value_set=pa.array(sorted(withdrawn), pa.string()))).as_py()
+    if gone:
+        raise PtaclError(
+            f"{gone} of the participants in {table.name} have withdrawn since it was made; start the workflow again, so that"
+            " it begins with the cohort"
+        )

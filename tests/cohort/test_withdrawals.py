@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ptacl.cohort.stage import build_cohort
 from ptacl.cohort.verify import TokenFinder, verify_withdrawals
-from ptacl.cohort.withdrawals import parse_withdrawals, read_withdrawals
-from ptacl.errors import ArtifactError, ConfigError
+from ptacl.cohort.withdrawals import parse_withdrawals, read_withdrawals, refuse_withdrawn
+from ptacl.errors import ArtifactError, ConfigError, PtaclError
 
 GONE, HERE = "9000001", "9000002"
 SPELLINGS = [
@@ -152,3 +152,16 @@ def test_ids_with_several_pieces_are_found_where_they_stand_alone(name: str, bef
     alone = not (before[-1:].isalnum() or after[:1].isalnum())
     assert found == {name.encode()} if alone else True
     assert TokenFinder({"Q7"}).ids((before + name + after).encode()) == set()
+
+
+def test_a_stage_that_a_new_list_overtakes_stops_and_names_nobody(study: dict, tmp_path: Path) -> None:
+    (tmp_path / "w1.csv").write_text("")
+    build_cohort(study, tmp_path / "out")
+    refuse_withdrawn(tmp_path / "out/subjects.parquet", study)
+    (tmp_path / "w2.csv").write_text(f"{GONE}\n")
+    with pytest.raises(PtaclError, match="1 of the participants in subjects.parquet have withdrawn") as error:
+        refuse_withdrawn(tmp_path / "out/subjects.parquet", study)
+    assert GONE not in str(error.value)
+    refuse_withdrawn(tmp_path / "out/subjects.parquet", study | {"withdrawals": "none"})
+    with pytest.raises(ConfigError, match="cohort.withdrawals: missing"):
+        refuse_withdrawn(tmp_path / "out/subjects.parquet", study | {"withdrawals": None})

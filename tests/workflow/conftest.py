@@ -20,6 +20,7 @@ class Study:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
         self.arguments = arguments
+        self.printed = ""
         for name in PARTS:
             source = REPOSITORY / name
             if source.is_dir():
@@ -64,6 +65,7 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = Study(tmp_path_factory.mktemp("micro"), "--configfile", "configs/micro.yaml")
     done = study.run()
     assert done.returncode == 0, done.stdout[-6000:]
+    study.printed = done.stdout
     return study
 
 

@@ -1,8 +1,11 @@
 """What runs again after a change, and that nothing else does."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -72,6 +75,33 @@ def test_shards_made_again_with_the_same_bytes_train_nothing(copy_of_micro) -> N
     assert done.returncode == 0, done.stdout[-4000:]
     assert done.stdout.count("Reading and cleaning the ECGs") == 2
     assert "Training" not in done.stdout
+
+
+def test_a_new_withdrawal_list_takes_its_people_out_of_every_artifact(copy_of_micro) -> None:
+    study = copy_of_micro()
+    results = study.folder / "results/micro"
+    pairs = pq.read_table(results / "pairs/pairs.parquet")
+    gone = pairs["subject_id"][0].as_py()
+    unchanged = [p for p in results.glob("ecg/*.parquet") if int(p.stem) != pairs["shard"][0].as_py()]
+    before = [p.stat().st_mtime_ns for p in unchanged]
+    (study.folder / "new.csv").write_text(f"{gone}\n")
+    lists = "cohort: {withdrawals: ['{results}/synthetic/withdrawals/*.csv', new.csv]}\n"
+    study.arguments = ("--configfile", "configs/micro.yaml", study.overlay(lists))
+    verify = [sys.executable, "-m", "ptacl", "verify-withdrawals", *study.arguments]
+    assert subprocess.run(verify, cwd=study.folder, capture_output=True).returncode == 1
+
+    # A stage by itself, made to run before the cohort was looked at again, refuses.
+    alone = study.run("--allowed-rules", "embed_method", "--forcerun", "embed_method", "--", "embed")
+    assert alone.returncode != 0
+    log = (results / "logs/embed/ptacl/seed0.log").read_text()
+    assert "have withdrawn since it was made" in log and gone not in log + alone.stdout
+
+    done = study.run()
+    assert done.returncode == 0, done.stdout[-4000:]
+    found = subprocess.run(verify, cwd=study.folder, capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, ""), found.stdout
+    assert [p.stat().st_mtime_ns for p in unchanged] == before
+    assert len(unchanged) == 1
 
 
 def test_one_stage_can_be_asked_for_by_name(micro) -> None:
