@@ -4,13 +4,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ptacl import __version__
-from ptacl.errors import RecordError, UnreadableCine, UnreadableEcg
+from ptacl.errors import ArtifactError, ConfigError, RecordError, UnreadableCine, UnreadableEcg
 
 USABLE, UNREADABLE, UNUSABLE = 0, 2, 3
+CLEAN, FOUND, WRONG_CONFIG = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,10 +26,73 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Prints what the readers understand of one ECG or cine. Exit code 0: usable; 3: read, but not"
         " usable in a study; 2: unreadable.",
     )
-    inspect.add_argument("file", type=Path, help="ECG: .xml, .hea; cine: .zip, folder, .nii, .nii.gz")
+    inspect.add_argument(
+        "file", type=Path, help="ECG: .xml (CardioSoft, MUSE), .dcm, .hea; cine: .zip, folder, .dcm, .nii, .nii.gz"
+    )
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
+    check = commands.add_parser(
+        "check",
+        help="whether a study can start, and what it would lose",
+        description="Looks at a study's inputs before any job: paths, columns, counts by format, 20 sampled files read,"
+        " the first reasons rows would be lost. Exit code 0: nothing stands in the way; 1: something does; 2: the config"
+        " is wrong.",
+    )
+    _add_configfile(check)
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    verify = commands.add_parser(
+        "verify-withdrawals",
+        help="whether anybody who has withdrawn is still named in the results",
+        description="Searches every table, text file and file name below the results folder for people on the study's"
+        " withdrawal lists. Exit code 0: nobody is named; 1: somebody is, or a table can't be read; 2: the config or a"
+        " list is wrong.",
+    )
+    _add_configfile(verify)
+    verify.add_argument("--results", type=Path, help="another folder than the config's `results`")
     arguments = parser.parse_args(argv)
-    return _inspect(arguments.file, arguments.json)
+    if arguments.command == "inspect":
+        return _inspect(arguments.file, arguments.json)
+    from ptacl.config import load_config
+
+    try:
+        config = load_config(arguments.configfile)
+        if arguments.command == "check":
+            return _check(config, arguments.json)
+        return _verify(config["cohort"], arguments.results or Path(config["results"]))
+    except ConfigError as e:
+        print(f"ptacl {arguments.command}: {e}", file=sys.stderr)
+        return WRONG_CONFIG
+
+
+def _add_configfile(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--configfile", type=Path, nargs="+", default=[], metavar="FILE", help="the study's overlays, as for snakemake"
+    )
+
+
+def _check(config: dict[str, Any], as_json: bool) -> int:
+    from ptacl.check import as_text, check_study
+
+    found = check_study(config)
+    print(json.dumps(asdict(found)) if as_json else as_text(found))
+    return FOUND if found.stops else CLEAN
+
+
+def _verify(cohort: dict[str, Any], results: Path) -> int:
+    from ptacl.cohort.verify import verify_withdrawals
+    from ptacl.cohort.withdrawals import read_withdrawals
+
+    if not results.is_dir():
+        raise ConfigError(f"results: {results} is no folder")
+    withdrawn = read_withdrawals(cohort["withdrawals"], cohort["source"])
+    try:
+        found = verify_withdrawals(results, withdrawn)
+    except ArtifactError as e:
+        print(f"ptacl verify-withdrawals: {e}", file=sys.stderr)
+        return FOUND
+    for path, count in found:
+        print(f"{count:>6}  {path}")
+    print(f"{len(withdrawn):,} people have withdrawn; files below {results} that name any of them: {len(found)}")
+    return FOUND if found else CLEAN
 
 
 def _inspect(path: Path, as_json: bool) -> int:
@@ -41,26 +106,29 @@ def _inspect(path: Path, as_json: bool) -> int:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    """What the ECG or the cine readers say: the cine's for folders and image files, else the ECG's."""
+    """What the ECG or the cine readers say: the cine's for folders and volumes, else the ECG's."""
     from ptacl.cmr.inspect import describe as describe_cine
     from ptacl.ecg.inspect import describe as describe_ecg
 
-    name = path.name.lower()
-    if path.is_dir() or name.endswith((".zip", ".nii", ".nii.gz", ".dcm")):
+    if path.is_dir() or path.name.lower().endswith((".zip", ".nii", ".nii.gz")):
         return describe_cine(path)
     try:
         return describe_ecg(path)
     except UnreadableEcg as not_an_ecg:
-        # A file of an unknown kind may still be a cine; the first reason says more where it is none.
+        # A DICOM file or one of an unknown kind may still be a cine; where it is neither, the more telling reason counts.
         try:
             return describe_cine(path)
-        except UnreadableCine:
-            raise not_an_ecg from None
+        except UnreadableCine as not_a_cine:
+            telling = not_an_ecg.code == "not_an_ecg" and not_a_cine.code != "not_a_cine"
+            raise (not_a_cine if telling else not_an_ecg) from None
 
 
 def _as_text(found: dict[str, Any]) -> str:
     width = max(map(len, found))
-    return "\n".join(f"{key:<{width}}  {_plain(value)}" for key, value in found.items())
+    return "\n".join(
+        f"{key:<{width}}  {'none' if key == 'reason' and value is None else _plain(value)}"
+        for key, value in found.items()
+    )
 
 
 def _plain(value: Any) -> str:

@@ -1,12 +1,15 @@
 """Checking a study's configuration: one line that names the key, the value and what is allowed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
 from ptacl.errors import ConfigError
+from ptacl.stages import REPOSITORY
 
 
 def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,9 +22,42 @@ def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[s
     error = next(iter(sorted(_Validator(schema).iter_errors(filled), key=lambda e: list(map(str, e.path)))), None)
     if error is not None:
         raise ConfigError(_one_line(error))
+    _check_cohort(filled["cohort"])
     _check_methods(filled)
     _check_sizes(filled)
     return filled
+
+
+def load_config(overlays: Sequence[Path]) -> dict[str, Any]:
+    """The checked config of a study as `snakemake --configfile` makes it: config.yaml of this checkout with overlays on it.
+
+    Raises ConfigError.
+    """
+    config: dict[str, Any] = {}
+    for path in (REPOSITORY / "config.yaml", *overlays):
+        config = _merged(config, _read_yaml(path))
+    return check_config(config, _read_yaml(REPOSITORY / "rules" / "schemas" / "config.schema.yaml"))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError(f"{path.name}: can't be read ({type(e).__name__})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path.name}: no YAML: {' '.join(str(e).split())}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path.name}: no keys with values")
+    return found
+
+
+def _merged(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """As Snakemake merges config files: key by key, lists replaced."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if both else value
+    return merged
 
 
 def needed_models(config: Mapping[str, Any]) -> list[str]:
@@ -83,6 +119,13 @@ def _one_line(error: ValidationError) -> str:
     if rule == "uniqueItems":
         return f"{key}: {value!r} names something twice"
     return f"{key}: {' '.join(error.message.split())}"
+
+
+def _check_cohort(cohort: Mapping[str, Any]) -> None:
+    if cohort["source"] == "table" and not cohort["table"]:
+        raise ConfigError("cohort.table: missing; the source `table` reads its rows from it")
+    if cohort["icd10"] and (cohort["source"] != "ukb" or not cohort["table"]):
+        raise ConfigError("cohort.icd10: needs a UK Biobank table; in a table of your own, write a column of 0 and 1")
 
 
 def _check_methods(config: Mapping[str, Any]) -> None:

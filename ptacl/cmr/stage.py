@@ -43,19 +43,10 @@ def build_shard(
     rows: list[dict[str, Any]] = []
     volumes: list[np.ndarray] = []
     for member in members.select(["subject_id", "visit", "cmr_path", "lax_path"]).to_pylist():
-        row: dict[str, Any] = {"subject_id": member["subject_id"], "visit": member["visit"], "flags": []}
-        if member["cmr_path"] is None:
-            row["status"] = "absent"
-        else:
-            long_axis = root / member["lax_path"] if member["lax_path"] else None
-            try:
-                volume, columns = _record(root / member["cmr_path"], long_axis, settings, source)
-                row |= columns | {"status": "ok", "tensor_row": len(volumes)}
-                volumes.append(volume)
-            except RecordError as e:
-                row |= {"status": "excluded", "reason": e.code}
-            except Exception as e:  # one odd record must not cost the shard
-                row |= {"status": "excluded", "reason": "internal_error", "flags": [type(e).__name__]}
+        row, volume = read_member(member, root, settings, source)
+        if volume is not None:
+            row["tensor_row"] = len(volumes)
+            volumes.append(volume)
         rows.append(row)
     shape = (0, settings["slices"], settings["frames"], settings["size"], settings["size"])
     arrays = {"cine": np.stack(volumes) if volumes else np.zeros(shape, np.uint8)}
@@ -65,6 +56,23 @@ def build_shard(
         extra={"ptacl.tensors": tensor_digest(arrays)},
     )  # fmt: skip
     print(f"{len(volumes)} of {len(rows)} rows usable")
+
+
+def read_member(
+    member: Mapping[str, Any], root: Path, settings: Mapping[str, Any], source: str
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """A manifest's row (subject_id, visit, cmr_path, lax_path) to its row in the table and its volume; None where unusable."""
+    row: dict[str, Any] = {"subject_id": member["subject_id"], "visit": member["visit"], "flags": []}
+    if member["cmr_path"] is None:
+        return row | {"status": "absent"}, None
+    long_axis = root / member["lax_path"] if member["lax_path"] else None
+    try:
+        volume, columns = _record(root / member["cmr_path"], long_axis, settings, source)
+        return row | columns | {"status": "ok"}, volume
+    except RecordError as e:
+        return row | {"status": "excluded", "reason": e.code}, None
+    except Exception as e:  # one odd record must not cost the shard
+        return row | {"status": "excluded", "reason": "internal_error", "flags": [type(e).__name__]}, None
 
 
 def _record(
@@ -80,7 +88,7 @@ def _record(
         "spacing_mm": list(cine.slices[0].spacing_mm), "slice_step_mm": cine.slice_step_mm,
         "slice_positions_mm": cine.positions_mm[chosen].tolist(), "centre_mm": centre.point_mm.tolist(),
         "centre_method": centre.method, "centre_confidence": centre.confidence, "rr_ms": cine.rr_ms,
-        "phase_0": cine.phase_0, "ed_frame": ed, "es_frame": es, "es_method": "blood_area",
+        "phase_0": cine.phase_0, "ed_frame": ed, "es_frame": es, "es_method": "unlike_ed",
     }  # fmt: skip
 
 

@@ -9,6 +9,14 @@ from ptacl.cohort.fields import TITLES
 from ptacl.errors import ConfigError
 
 
+class Header(NamedTuple):
+    """What a UK Biobank table's header says: its dialect, its id column, and what the columns that are fields hold."""
+
+    dialect: str
+    id_column: str
+    columns: dict[str, "Key"]
+
+
 class Key(NamedTuple):
     """What a column holds. Visit and array are 0 where a dialect leaves them out (`p31`)."""
 
@@ -48,25 +56,25 @@ def parse_column(name: str, dialect: Dialect) -> Key | None:
     return None if field is None else Key(field, int(found["visit"] or 0), int(found["array"] or 0))
 
 
-def parse_header(names: Sequence[str], file: str) -> tuple[str, dict[str, Key]]:
-    """The id column of a UK Biobank table, and what its other columns hold; those that are no field are left out.
+def parse_header(names: Sequence[str], file: str) -> Header:
+    """The header of a UK Biobank table; columns that are no field are left out.
 
     Raises ConfigError for a table of no dialect or of two, and for two columns of one (field, visit, array).
     """
-    found: list[tuple[str, str, dict[str, Key]]] = []
+    found: list[Header] = []
     for dialect in DIALECTS:
         ids = [n for n in names if n in dialect.ids]
         columns = {n: key for n in names if n not in ids and (key := parse_column(n, dialect))}
         if ids and columns:
-            found.append((dialect.name, ids[0], columns))
+            found.append(Header(dialect.name, ids[0], columns))
     if not found:
         raise ConfigError(
             f"cohort.table: {file} is in none of the dialects {', '.join(d.name for d in DIALECTS)} (an id column and"
             f" columns such as eid, 24103-2.0 or p24103_i2); its columns begin with {first_names(names)}"
         )
     if len(found) > 1:
-        raise ConfigError(f"cohort.table: {file} mixes the dialects {' and '.join(f[0] for f in found)}; keep one")
-    _, id_column, columns = found[0]
+        raise ConfigError(f"cohort.table: {file} mixes the dialects {' and '.join(f.dialect for f in found)}; keep one")
+    columns = found[0].columns
     holders: dict[Key, str] = {}
     # Over `names`, where a name that occurs twice is still twice.
     for name in (n for n in names if n in columns):
@@ -75,7 +83,7 @@ def parse_header(names: Sequence[str], file: str) -> tuple[str, dict[str, Key]]:
                 f"cohort.table: {file}: columns {holders[columns[name]]} and {name} are the same; drop one"
             )
         holders[columns[name]] = name
-    return id_column, columns
+    return found[0]
 
 
 def first_names(names: Sequence[str], count: int = 4) -> str:

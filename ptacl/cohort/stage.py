@@ -1,9 +1,7 @@
 """Stage cohort: subjects, exclusions, and one manifest per shard."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from ptacl.artifacts import write_json, write_table
 from ptacl.cohort.checks import phenotype_flags
 from ptacl.cohort.fields import QUANTITIES
 from ptacl.cohort.files import Files, facts, shared
-from ptacl.cohort.identity import PATHS, first_of_each, relative_paths, valid_ids, with_split_and_shard
-from ptacl.cohort.sources import table_rows, ukb_rows
+from ptacl.cohort.identity import PATHS, with_split_and_shard
+from ptacl.cohort.inventory import take_inventory
 from ptacl.cohort.tables import RESERVED, Columns, extra_columns, plain_columns, ukb_columns
 from ptacl.cohort.withdrawals import read_withdrawals
 from ptacl.errors import ConfigError
@@ -30,15 +28,6 @@ ROOT = "ptacl.root"
 _MANIFEST_SETTINGS = ("source", "hash_key", "fingerprint", "shards")
 
 
-@dataclass
-class _Source:
-    """Rows found (see identity), what listing told about their files, and the user's own table with the rows in it."""
-
-    rows: pa.Table
-    known: dict[str, os.stat_result]
-    table: pa.Table | None = None
-
-
 def build_cohort(settings: Mapping[str, Any], out_dir: Path) -> None:
     """Writes subjects.parquet, excluded.parquet, excluded_counts.json and a manifest per shard into `out_dir`.
 
@@ -46,59 +35,42 @@ def build_cohort(settings: Mapping[str, Any], out_dir: Path) -> None:
     """
     root = Path(settings["root"])
     withdrawn = read_withdrawals(settings["withdrawals"], settings["source"])
-    source = _read_source(settings, root)
-    rows = source.rows
-    gone = pc.is_in(rows["subject_id"], value_set=pa.array(sorted(withdrawn), pa.string()))
-    n_withdrawn = pc.sum(gone).as_py() or 0
-    if withdrawn and not n_withdrawn:
+    found = take_inventory(settings, withdrawn)
+    if withdrawn and not found.n_withdrawn:
         print("note: nobody on the withdrawal lists is in this cohort")
-    rows = relative_paths(rows.filter(pc.invert(gone)), os.fspath(root))
-
-    valid = valid_ids(rows)
-    kept, duplicates = first_of_each(rows.filter(valid))
-    files = facts(kept, root, source.known)
-    is_shared = pa.array(shared(kept, files))
-    excluded = [
-        (rows.filter(pc.invert(valid)), "invalid_id"), (duplicates, "duplicate"), (kept.filter(is_shared), "shared_file"),
-    ]  # fmt: skip
+    files = facts(found.rows, root, found.known)
+    is_shared = pa.array(shared(found.rows, files))
+    excluded = [*found.excluded, (found.rows.filter(is_shared), "shared_file")]
     kept = with_split_and_shard(
-        kept.filter(pc.invert(is_shared)).combine_chunks(), settings["hash_key"], settings["shards"]
+        found.rows.filter(pc.invert(is_shared)).combine_chunks(), settings["hash_key"], settings["shards"]
     )
     n_excluded = sum(t.num_rows for t, _ in excluded)
     if not kept.num_rows:
         raise ConfigError(f"cohort.root: no usable file name or row found ({n_excluded} excluded)")
 
     errors: Counter[str] = Counter()
-    columns, diagnoses = _phenotypes(settings, source, kept, errors)
+    columns, diagnoses = _phenotypes(settings, found.table, kept, errors)
     _write_subjects(settings, kept, columns, diagnoses, out_dir)
     _write_excluded(settings, excluded, out_dir)
-    write_json(out_dir / "excluded_counts.json", {"withdrawn": n_withdrawn, "impossible_values": dict(errors)})
+    write_json(out_dir / "excluded_counts.json", {"withdrawn": found.n_withdrawn, "impossible_values": dict(errors)})
     _write_manifests(settings, kept, files, root, out_dir)
-    print(f"{kept.num_rows} rows kept, {n_excluded} excluded by name, {n_withdrawn} withdrawn")
+    print(f"{kept.num_rows} rows kept, {n_excluded} excluded by name, {found.n_withdrawn} withdrawn")
     if errors:
         print("values left out as impossible: " + ", ".join(f"{name} {n}" for name, n in sorted(errors.items())))
 
 
-def _read_source(settings: Mapping[str, Any], root: Path) -> _Source:
-    if settings["icd10"] and (settings["source"] != "ukb" or not settings["table"]):
-        raise ConfigError("cohort.icd10: needs a UK Biobank table; in a table of your own, write a column of 0 and 1")
-    if settings["source"] == "ukb":
-        return _Source(*ukb_rows(root, settings["folders"]))
-    if not settings["table"]:
-        raise ConfigError("cohort.table: missing; the source `table` reads its rows from it")
-    rows, table = table_rows(Path(settings["table"]))
-    return _Source(rows, {}, table)
-
-
 def _phenotypes(
-    settings: Mapping[str, Any], source: _Source, rows: pa.Table, errors: Counter[str]
+    settings: Mapping[str, Any], own: pa.Table | None, rows: pa.Table, errors: Counter[str]
 ) -> tuple[Columns, dict[str, pa.Array]]:
-    """Quantities and diagnoses of the rows from all tables; where two tables know a value, the later one's counts."""
+    """Quantities and diagnoses of the rows from all tables; where two tables know a value, the later one's counts.
+
+    `own`: the user's table that the rows come from, if any.
+    """
     subjects, visits = rows["subject_id"].combine_chunks(), rows["visit"].to_numpy()
     columns: Columns = {}
     diagnoses: dict[str, pa.Array] = {}
-    if source.table is not None:
-        own = source.table.take(rows["line"])
+    if own is not None:
+        own = own.take(rows["line"])
         columns = plain_columns(own, Path(settings["table"]).name, ["subject_id", "visit", *PATHS], errors)
     elif settings["table"]:
         columns, diagnoses = ukb_columns(Path(settings["table"]), subjects, visits, settings["icd10"], errors)

@@ -34,7 +34,7 @@ def ukb_columns(
     A field's arrays are averaged; fields are tried in order of preference. Readings out of range are left out and
     counted by quantity in `errors`. Raises ConfigError for another kind of table or a person with two rows.
     """
-    id_column, header = parse_header(column_names(path), path.name)
+    _, id_column, header = parse_header(column_names(path), path.name)
     fields = {f for q in QUANTITIES.values() for f in q.fields} | ({ICD10_CODES, ICD10_DATES} if icd10 else set())
     wanted = {key: name for name, key in header.items() if key.field in fields}
     if icd10 and not any(key.field == ICD10_CODES for key in wanted):

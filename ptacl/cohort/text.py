@@ -1,8 +1,11 @@
 """Tables as text: reading chosen columns, and the one way to turn text into ids, visits and numbers."""
 
+import contextlib
 import csv
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,24 +32,54 @@ def read_text_table(path: Path, columns: Iterable[str] | None = None) -> pa.Tabl
     wanted = names if columns is None else [n for n in names if n in set(columns)]
     if len(set(wanted)) < len(wanted):
         raise ConfigError(f"{path.name}: two columns have the same name; rename one")
-    try:
+    with _readable(path):
         if path.suffix == ".parquet":
             table = pyarrow.parquet.read_table(path, columns=wanted, partitioning=None)
             return pa.table({n: _as_text(table[n]) for n in wanted})
-        # Names from `column_names`, so that quotes, blanks and byte-order marks around them do not matter.
-        unique = [n if n in set(wanted) else f"{i}:{n}" for i, n in enumerate(names)]
-        return pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(column_names=unique, skip_rows=1, block_size=_BLOCK_BYTES),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(path)),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()), strings_can_be_null=True,
-                null_values=_NULLS,
-            ),
-        )  # fmt: skip
+        return pyarrow.csv.read_csv(path, **_csv_options(path, names, wanted))
+
+
+def first_values(path: Path, column: str, count: int) -> pa.Array:
+    """The first values of one column as text, at least `count` where the table begins with as many in 256 MiB.
+
+    Raises ConfigError.
+    """
+    parts: list[pa.ChunkedArray] = []
+    with _readable(path):
+        if path.suffix == ".parquet":
+            with pyarrow.parquet.ParquetFile(path) as file:
+                batches = file.iter_batches(count, columns=[column])
+                parts += [_as_text(pa.chunked_array([b.column(0)])) for b in itertools.islice(batches, 1)]
+        else:
+            options = _csv_options(path, column_names(path), [column])
+            with pyarrow.csv.open_csv(path, **options) as batches:
+                for batch in itertools.islice(batches, 256 * 2**20 // _BLOCK_BYTES):
+                    parts.append(pa.chunked_array([batch.column(0)]))
+                    if sum(map(len, parts)) >= count:
+                        break
+    return pa.concat_arrays([c for part in parts for c in part.chunks] or [pa.array([], pa.string())])
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError) as e:
         # Arrow quotes the offending row, which may hold an id.
         raise ConfigError(f"{path.name}: not a readable table ({type(e).__name__})") from None
+
+
+def _csv_options(path: Path, names: list[str], wanted: list[str]) -> dict[str, Any]:
+    # Names from `column_names`, so that quotes, blanks and byte-order marks around them do not matter.
+    unique = [n if n in set(wanted) else f"{i}:{n}" for i, n in enumerate(names)]
+    return {
+        "read_options": pyarrow.csv.ReadOptions(column_names=unique, skip_rows=1, block_size=_BLOCK_BYTES),
+        "parse_options": pyarrow.csv.ParseOptions(delimiter=_delimiter(path)),
+        "convert_options": pyarrow.csv.ConvertOptions(
+            include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()), strings_can_be_null=True,
+            null_values=_NULLS,
+        ),
+    }  # fmt: skip
 
 
 def column_names(path: Path) -> list[str]:

@@ -44,20 +44,11 @@ def build_shard(
     strips: list[np.ndarray] = []
     beats: list[np.ndarray] = []
     for member in members.select(["subject_id", "visit", "ecg_path"]).to_pylist():
-        row: dict[str, Any] = {"subject_id": member["subject_id"], "visit": member["visit"], "flags": []}
-        if member["ecg_path"] is None:
-            row["status"] = "absent"
-        else:
-            try:
-                record = read_ecg(root / member["ecg_path"])
-                ecg = clean_ecg(record, settings, source)
-                row |= _columns(record, ecg) | {"status": "ok", "tensor_row": len(strips)}
-                strips.append(ecg.counts)
-                beats.append(ecg.median_beat)
-            except RecordError as e:
-                row |= {"status": "excluded", "reason": e.code}
-            except Exception as e:  # one odd record must not cost the shard
-                row |= {"status": "excluded", "reason": "internal_error", "flags": [type(e).__name__]}
+        row, ecg = read_member(member, root, settings, source)
+        if ecg is not None:
+            row["tensor_row"] = len(strips)
+            strips.append(ecg.counts)
+            beats.append(ecg.median_beat)
         rows.append(row)
     arrays = {
         "ecg": np.stack(strips) if strips else np.zeros((0, 12, SAMPLES), np.int16),
@@ -69,6 +60,23 @@ def build_shard(
         extra={"ptacl.tensors": tensor_digest(arrays)},
     )  # fmt: skip
     print(f"{len(strips)} of {len(rows)} rows usable")
+
+
+def read_member(
+    member: Mapping[str, Any], root: Path, settings: Mapping[str, Any], source: str
+) -> tuple[dict[str, Any], CleanEcg | None]:
+    """A manifest's row (subject_id, visit, ecg_path) to its row in the table and its strip; None where unusable."""
+    row: dict[str, Any] = {"subject_id": member["subject_id"], "visit": member["visit"], "flags": []}
+    if member["ecg_path"] is None:
+        return row | {"status": "absent"}, None
+    try:
+        record = read_ecg(root / member["ecg_path"])
+        ecg = clean_ecg(record, settings, source)
+        return row | _columns(record, ecg) | {"status": "ok"}, ecg
+    except RecordError as e:
+        return row | {"status": "excluded", "reason": e.code}, None
+    except Exception as e:  # one odd record must not cost the shard
+        return row | {"status": "excluded", "reason": "internal_error", "flags": [type(e).__name__]}, None
 
 
 def _columns(record: EcgRecord, ecg: CleanEcg) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def test_a_column_is_read_back_as_it_was_spelled_and_in_its_own_dialect_only(key
 @given(st.lists(keys, min_size=1, max_size=30, unique=True), st.sampled_from(sorted(BY_NAME)))
 def test_a_header_gives_its_id_column_and_every_field(wanted: list[Key], name: str) -> None:
     header = ["notes", IDS[name], *(spell(name, k) for k in wanted), "another column"]
-    id_column, found = parse_header(header, "t.csv")
-    assert id_column == IDS[name]
+    dialect, id_column, found = parse_header(header, "t.csv")
+    assert (dialect, id_column) == (name, IDS[name])
     assert list(found.values()) == wanted
 
 

@@ -198,6 +198,3 @@ def test_the_cohort_table_has_values_flags_body_surface_and_the_count_of_errors(
     (tmp_path / "p.csv").write_text("eid,p31\n9000001,1\n")
     with pytest.raises(ConfigError, match="cohort.icd10: p.csv has no field 41270"):
         build_cohort(settings, tmp_path / "out")
-    for other in ({"table": None}, {"source": "table"}):
-        with pytest.raises(ConfigError, match="cohort.icd10: needs a UK Biobank table"):
-            build_cohort(settings | other, tmp_path / "out")

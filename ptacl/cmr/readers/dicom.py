@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptacl.cmr.container import members_of
+from ptacl.cmr.container import FolderMember, members_of
 from ptacl.cmr.header import Frame, FrameReader
 from ptacl.cmr.record import Cine, Slice
 from ptacl.cmr.stack import PARALLEL, RR_MS, order_stack
@@ -69,7 +69,8 @@ def read_frames(path: Path) -> tuple[list[Frame], set[str]]:
         except ValueError:
             flags.add("corrupt_file")
     if not frames:
-        code = "truncated" if flags else "empty_zip" if path.is_file() else "not_a_cine"
+        one_file = not path.is_dir() and any(isinstance(m, FolderMember) for m in members)
+        code = "truncated" if flags else "not_a_cine" if path.is_dir() or one_file else "empty_zip"
         raise UnreadableCine(code, "no DICOM image inside")
     return sorted(frames, key=lambda f: (f.series, f.instance)), flags
 

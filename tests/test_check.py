@@ -1,0 +1,226 @@
+"""`ptacl check` and `ptacl verify-withdrawals`: what they find in a study's inputs and results, and that they name nobody."""
+
+import csv
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from snakemake.utils import update_config
+
+from ptacl.check import SAMPLED, check_study
+from ptacl.cli import main
+from ptacl.cohort.stage import build_cohort
+from ptacl.config import load_config
+from ptacl.errors import ConfigError
+from ptacl.stages import REPOSITORY
+from ptacl.synthetic.stage import build_synthetic_cohort
+
+ID = re.compile(r"(?<!\d)9\d{6}(?!\d)")
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic cohort of 40 people on disk, a few files of it damaged."""
+    folder = tmp_path_factory.mktemp("origin")
+    settings = {"subjects": 40, "seed": 11, "size": "small", "fault_rate": 0.2}
+    build_synthetic_cohort(settings, folder, processes=2)
+    return folder
+
+
+@pytest.fixture
+def study(origin: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes an overlay for a study of that cohort, with changes to its `cohort` section, and returns its path."""
+
+    def write(**cohort: object) -> Path:
+        overlay = {
+            "results": str(tmp_path / "results"), "synthetic": None,
+            "cohort": {
+                "source": "ukb", "root": str(origin), "table": str(origin / "phenotypes.csv"),
+                "extra_tables": [str(origin / "timings.csv")], "withdrawals": [str(origin / "withdrawals/*.csv")],
+                "shards": 2, **cohort,
+            },
+            "evaluate": {"reference_predictions": str(origin / "expected.parquet")},
+        }  # fmt: skip
+        (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+        return tmp_path / "overlay.yaml"
+
+    return write
+
+
+def checked(capsys: pytest.CaptureFixture[str], overlay: Path) -> tuple[int, dict, str]:
+    code = main(["check", "--configfile", str(overlay), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert main(["check", "--configfile", str(overlay)]) == code
+    text = capsys.readouterr().out
+    assert not ID.search(text) and not ID.search(json.dumps(found))
+    return code, found, text
+
+
+def test_a_sound_study_is_counted_as_the_cohort_stage_will_count_it(study, origin, tmp_path, capsys) -> None:
+    overlay = study()
+    code, found, text = checked(capsys, overlay)
+    assert (code, found["stops"], found["odd"]) == (0, [], [])
+    assert text.endswith("nothing stands in the way\n")
+    assert not (tmp_path / "results").exists()
+
+    build_cohort(load_config([overlay])["cohort"], tmp_path / "cohort")
+    rows = pq.read_table(tmp_path / "cohort/subjects.parquet").to_pylist()
+    withdrawn = json.loads((tmp_path / "cohort/excluded_counts.json").read_text())["withdrawn"]
+    both = sum(bool(r["ecg_path"] and r["cmr_path"]) for r in rows)
+    assert found["rows"] == {
+        "found": len(rows) + withdrawn, "people": len({r["subject_id"] for r in rows}), "with ECG and cine": both,
+        "with an ECG only": sum(not r["cmr_path"] for r in rows), "with a cine only": sum(not r["ecg_path"] for r in rows),
+    }  # fmt: skip
+    losses = {loss["reason"]: loss["rows"] for loss in found["losses"] if loss["exact"]}
+    assert losses == Counter(
+        withdrawn=withdrawn, no_cmr=found["rows"]["with an ECG only"], no_ecg=found["rows"]["with a cine only"]
+    )
+    assert found["formats"]["ecg"] == {".xml": sum(bool(r["ecg_path"]) for r in rows)}
+    assert found["formats"]["lax"] == {".zip": sum(bool(r["lax_path"]) for r in rows)}
+    assert "ukbconv csv dialect" in found["inputs"]["cohort.table"]
+
+
+def test_files_are_really_read(study, origin, tmp_path, capsys) -> None:
+    root = tmp_path / "raw"
+    shutil.copytree(origin, root)
+    overlay = study(root=str(root))
+    _, before, _ = checked(capsys, overlay)
+    for kind in ("ecg", "cmr"):
+        sample = before["samples"][kind]
+        assert sample["read"] == SAMPLED and sample["usable"] + sum(sample["reasons"].values()) == SAMPLED
+    for path in root.rglob("*_20205_*.xml"):
+        path.write_bytes(path.read_bytes()[:5000])
+    code, found, text = checked(capsys, overlay)
+    assert code == 1
+    assert found["samples"]["ecg"] == {"read": 10, "usable": 0, "reasons": {"truncated": 10}, "flags": {}}
+    assert found["samples"]["cmr"] == before["samples"]["cmr"]
+    assert found["losses"][0] == {
+        "reason": "ecg_truncated",
+        "rows": sum(found["formats"]["ecg"].values()),
+        "exact": False,
+    }
+    assert "stop: cohort: none of 10 sampled ECGs is usable: truncated" in text
+    assert "ecg_truncated (about, by the sample)" in text
+
+
+def test_everything_missing_is_said_at_once(study, tmp_path, capsys) -> None:
+    overlay = study(
+        root=str(tmp_path / "no"), table=str(tmp_path / "t.csv"), extra_tables=[str(tmp_path / "e.csv")],
+        withdrawals=[str(tmp_path / "w*.csv")],
+    )  # fmt: skip
+    code, found, text = checked(capsys, overlay)
+    assert code == 1 and text.count("stop: ") == 4
+    keys = [re.match(r"[\w.\[\]]+", stop)[0] for stop in found["stops"]]
+    assert keys == ["cohort.withdrawals", "cohort.root", "cohort.table", "cohort.extra_tables[0]"]
+
+
+def test_a_table_of_another_application_and_absent_columns_are_odd(study, origin, tmp_path, capsys) -> None:
+    with (origin / "phenotypes.csv").open(newline="") as f:
+        rows = list(csv.reader(f))
+    keep = [i for i, name in enumerate(rows[0]) if not name.startswith("24105")]
+    other = [[row[i] if i else str(int(row[0]) + 900_000) for i in keep] for row in rows[1:]]
+    with (tmp_path / "p.csv").open("w", newline="") as f:
+        csv.writer(f).writerows([[rows[0][i] for i in keep], *other])
+    code, found, text = checked(capsys, study(table=str(tmp_path / "p.csv")))
+    assert code == 0
+    assert [re.split("[:,]", odd)[0] for odd in found["odd"]] == ["cohort.table", "evaluate"]
+    assert "another application" in text and text.split("without scores: ")[1].startswith("LVM\n")
+
+
+def test_values_of_another_visit_do_not_count_as_known(study, tmp_path, capsys) -> None:
+    (tmp_path / "p.csv").write_text("eid,24103-0.0,31-0.0,24105-2.0\n9000001,60,1,90\n")
+    _, found, _ = checked(capsys, study(table=str(tmp_path / "p.csv"), extra_tables=[]))
+    missing = found["odd"][0].split("without scores: ")[1].split(", ")
+    assert "LVEF" in missing and not {"LVM", "sex"} & set(missing)
+
+
+def test_nobody_with_both_is_a_stop_and_few_people_are_odd(study, origin, tmp_path, capsys) -> None:
+    root = tmp_path / "raw"
+    root.mkdir()
+    for path in sorted(origin.rglob("*_20205_2_0.xml"))[:3]:
+        shutil.copy(path, root)
+    code, found, _ = checked(capsys, study(root=str(root)))
+    assert code == 1 and found["stops"] == ["cohort: nobody has both an ECG and a cine of the same visit"]
+    assert any("too few for numbers" in odd for odd in found["odd"])
+
+
+def test_a_users_table_with_absent_files_says_how_many(study, origin, tmp_path, capsys) -> None:
+    ecgs, cines = (sorted(origin.rglob(f"*_{field}_2_0.*"))[:30] for field in (20205, 20209))
+    lines = [f"P{i},{e},{c}" for i, (e, c) in enumerate(zip(ecgs, cines, strict=True))]
+    lines += ["Q1,no.xml,no.zip", "Q2,a\0.hea,no.nii.gz", "Q2,twice.hea,", "Q/3,x.xml,y.zip"]
+    (tmp_path / "t.csv").write_text("subject_id,ecg_path,cmr_path\n" + "\n".join(lines))
+    (tmp_path / "empty.xml").write_text("")
+    overlay = study(
+        source="table", root=str(tmp_path), table=str(tmp_path / "t.csv"), extra_tables=[], withdrawals="none"
+    )
+    code, found, _ = checked(capsys, overlay)
+    assert code == 0
+    losses = {loss["reason"]: loss["rows"] for loss in found["losses"] if loss["exact"]}
+    assert losses == {"ecg_missing_file": 2, "cmr_missing_file": 2, "duplicate": 1, "invalid_id": 1}
+    assert found["formats"]["cmr"] == {".zip": 31, ".nii.gz": 1}
+
+
+def test_a_wrong_config_is_one_line(study, tmp_path, capsys) -> None:
+    overlay = study(shards=0)
+    assert main(["check", "--configfile", str(overlay)]) == 2
+    assert capsys.readouterr().err == "ptacl check: cohort.shards: 0 is not at least 1\n"
+    for text in ("a: [", "- a", ""):
+        (tmp_path / "x.yaml").write_text(text)
+        assert main(["verify-withdrawals", "--configfile", str(tmp_path / "x.yaml")]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_overlays_are_merged_as_snakemake_merges_them() -> None:
+    names = ("config.yaml", "configs/micro.yaml", "configs/public.yaml")
+    expected: dict = {}
+    for name in names:
+        update_config(expected, yaml.safe_load((REPOSITORY / name).read_text()))
+    found = load_config([REPOSITORY / name for name in names[1:]])
+    for section, value in expected.items():
+        if section not in ("cohort", "evaluate"):  # these have {results} in paths
+            assert found[section] == value if not isinstance(value, dict) else value.items() <= found[section].items()
+    assert found["cohort"]["withdrawals"] == "none" and found["seeds"] == [0, 1]
+
+
+def test_the_generated_cohort_is_not_there_yet(tmp_path, capsys) -> None:
+    (tmp_path / "x.yaml").write_text(f"results: {tmp_path / 'none'}\n")
+    assert main(["check", "--configfile", str(tmp_path / "x.yaml")]) == 0
+    assert "generated by the workflow" in capsys.readouterr().out
+
+
+def test_verify_withdrawals_tells_files_and_counts_but_no_ids(study, origin, tmp_path, capsys) -> None:
+    overlay, results = study(), tmp_path / "results"
+    command = ["verify-withdrawals", "--configfile", str(overlay)]
+    assert main(command) == 2  # there are no results yet
+    build_cohort(load_config([overlay])["cohort"], results / "cohort")
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().out.endswith("that name any of them: 0\n")
+
+    present = pq.read_table(results / "cohort/subjects.parquet")["subject_id"].to_pylist()
+    gone = tmp_path / "w9_20270101.csv"
+    gone.write_text("\n".join(present[:3]))
+    (results / "notes.csv").write_text(f"x\n{present[1]}\n")
+    overlay = study(withdrawals=[str(origin / "withdrawals/*.csv"), str(gone)])
+    assert main(command) == 1
+    out = capsys.readouterr().out
+    assert "     3  cohort/subjects.parquet\n" in out and "     1  notes.csv\n" in out
+    assert not ID.search(out)
+
+    (results / "cohort/0000.parquet").write_text("half")
+    assert main(command) == 1
+    assert "can't be searched" in capsys.readouterr().err
+    gone.write_text("9000001 and others")
+    assert main(command) == 2
+    assert not ID.search(capsys.readouterr().err)
+
+
+def test_a_config_that_is_no_file_is_an_error(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="nothing.yaml: can't be read"):
+        check_study(load_config([tmp_path / "nothing.yaml"]))
