@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
 from ptacl.errors import ConfigError
+from ptacl.logs import mask_ids
 from ptacl.stages import REPOSITORY
 
 
@@ -21,7 +22,7 @@ def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[s
     filled = _resolve(dict(config), str(config.get("results", "results")))
     error = next(iter(sorted(_Validator(schema).iter_errors(filled), key=lambda e: list(map(str, e.path)))), None)
     if error is not None:
-        raise ConfigError(_one_line(error))
+        raise ConfigError(mask_ids(_one_line(error)))
     _check_cohort(filled["cohort"])
     _check_methods(filled)
     _check_sizes(filled)
@@ -45,7 +46,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as e:
         raise ConfigError(f"{path.name}: can't be read ({type(e).__name__})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path.name}: no YAML: {' '.join(str(e).split())}") from None
+        raise ConfigError(mask_ids(f"{path.name}: no YAML: {' '.join(str(e).split())}")) from None
     if not isinstance(found, dict):
         raise ConfigError(f"{path.name}: no keys with values")
     return found

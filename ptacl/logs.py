@@ -23,7 +23,8 @@ class _MaskedFile:
     """Writes whole lines to a file, masked: an id split over two writes is still seen."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", buffering=1)
+        # A name that is not UTF-8 must not make the log itself fail, and print unmasked.
+        self._file = path.open("w", buffering=1, encoding="utf-8", errors="backslashreplace")
         self._line = ""
 
     def write(self, text: str) -> int:

@@ -120,17 +120,17 @@ def test_everything_missing_is_said_at_once(study, tmp_path, capsys) -> None:
     assert keys == ["cohort.withdrawals", "cohort.root", "cohort.table", "cohort.extra_tables[0]"]
 
 
-def test_a_table_of_another_application_and_absent_columns_are_odd(study, origin, tmp_path, capsys) -> None:
+def test_a_table_of_another_application_is_a_stop(study, origin, tmp_path, capsys) -> None:
     with (origin / "phenotypes.csv").open(newline="") as f:
         rows = list(csv.reader(f))
-    keep = [i for i, name in enumerate(rows[0]) if not name.startswith("24105")]
-    other = [[row[i] if i else str(int(row[0]) + 900_000) for i in keep] for row in rows[1:]]
+    other = [[str(int(row[0]) + 900_000), *row[1:]] for row in rows[1:]]
     with (tmp_path / "p.csv").open("w", newline="") as f:
-        csv.writer(f).writerows([[rows[0][i] for i in keep], *other])
+        csv.writer(f).writerows([rows[0], *other])
     code, found, text = checked(capsys, study(table=str(tmp_path / "p.csv")))
-    assert code == 0
-    assert [re.split("[:,]", odd)[0] for odd in found["odd"]] == ["cohort.table", "evaluate"]
-    assert "another application" in text and text.split("without scores: ")[1].startswith("LVM\n")
+    assert code == 1 and [stop.split(":")[0] for stop in found["stops"]] == ["cohort.table"]
+    assert "another application" in text
+    with pytest.raises(ConfigError, match="another application"):
+        build_cohort(load_config([tmp_path / "overlay.yaml"])["cohort"], tmp_path / "cohort")
 
 
 def test_values_of_another_visit_do_not_count_as_known(study, tmp_path, capsys) -> None:

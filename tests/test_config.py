@@ -48,6 +48,7 @@ def changed(**changes: object) -> dict:
             {"pretrain__methods__global__warm_start": {"ecg": "ptacl"}},
             "pretrain.methods.global.warm_start.ecg: 'ptacl' is not one of none, mae",
         ),
+        ({"cohort__withdrawals": [9_000_001]}, "cohort.withdrawals[0]: <id> is not string"),
         ({"seeds": []}, "seeds: [] is not a list of at least 1"),
     ],
 )

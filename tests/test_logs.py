@@ -32,3 +32,10 @@ def test_an_error_of_ours_is_one_line_without_a_traceback(tmp_path: Path) -> Non
     with pytest.raises(SystemExit), stage_log(tmp_path / "x.log"):
         raise ConfigError("cohort.root: not there")
     assert (tmp_path / "x.log").read_text() == "ERROR cohort.root: not there\n"
+
+
+def test_a_name_that_is_not_utf8_reaches_the_log_and_no_other_place(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit), stage_log(tmp_path / "x.log"):
+        raise KeyError("9000001 caf\udce9")
+    assert "<id> caf" in (tmp_path / "x.log").read_text()
+    assert capsys.readouterr() == ("", "")

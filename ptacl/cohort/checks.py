@@ -6,7 +6,7 @@ import pyarrow as pa
 from ptacl.cohort.fields import QUANTITIES
 from ptacl.cohort.tables import Columns
 
-VOLUME_ML, FRACTION_POINTS, STROKE_SHARE = 2.0, 1.0, 0.30
+VOLUME_ML, FRACTION_POINTS, STROKE_SHARE, OUTPUT_SHARE = 2.0, 1.0, 0.30, 0.15
 # Largest and smallest volume, stroke volume and ejection fraction of each chamber.
 CHAMBERS = (
     ("LVEDV", "LVESV", "LVSV", "LVEF"), ("RVEDV", "RVESV", "RVSV", "RVEF"),
@@ -20,7 +20,8 @@ def phenotype_flags(columns: Columns, n: int) -> pa.Array:
 
     `{name}_implausible`: outside the plausible range. `{stroke volume}_inconsistent`: more than 2 ml from the difference of
     the volumes. `{ejection fraction}_inconsistent`: more than 1 percentage point from stroke volume over volume.
-    `LVSV_RVSV_differ`: the two ventricles' stroke volumes differ by more than 30 % of their mean.
+    `LVSV_RVSV_differ`: the two ventricles' stroke volumes differ by more than 30 % of their mean. `{output}_inconsistent`:
+    more than 15 % from stroke volume times the heart rate at the MRI.
     """
     masks: dict[str, np.ndarray] = {}
     for name, column in columns.items():
@@ -34,6 +35,10 @@ def phenotype_flags(columns: Columns, n: int) -> pa.Array:
         if {largest, stroke, fraction} <= columns.keys():
             share = 100 * columns[stroke] / columns[largest]
             masks[f"{fraction}_inconsistent"] = np.abs(columns[fraction] - share) > FRACTION_POINTS
+    for output, stroke in (("LVCO", "LVSV"), ("LVCO_inline", "LVSV_inline")):
+        if {output, stroke, "heart_rate_inline"} <= columns.keys():
+            expected = columns[stroke] * columns["heart_rate_inline"] / 1000
+            masks[f"{output}_inconsistent"] = np.abs(columns[output] - expected) > OUTPUT_SHARE * expected
     if {"LVSV", "RVSV"} <= columns.keys():
         left, right = columns["LVSV"], columns["RVSV"]
         masks["LVSV_RVSV_differ"] = np.abs(left - right) > STROKE_SHARE * (left + right) / 2

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ptacl.cohort.fields import TITLES
+from ptacl.cohort.text import first_names
 from ptacl.errors import ConfigError
 
 
@@ -47,12 +48,15 @@ DIALECTS = (
 )  # fmt: skip
 
 
+_TITLES = {title.lower(): field for title, field in TITLES.items()}
+
+
 def parse_column(name: str, dialect: Dialect) -> Key | None:
     """What the column `name` holds, or None where it is no field of this dialect (or a title not known here)."""
     if (m := dialect.pattern.fullmatch(name)) is None:
         return None
     found = m.groupdict()
-    field = TITLES.get(found["title"]) if "title" in found else int(found["field"])
+    field = _TITLES.get(found["title"].lower()) if "title" in found else int(found["field"])
     return None if field is None else Key(field, int(found["visit"] or 0), int(found["array"] or 0))
 
 
@@ -65,6 +69,8 @@ def parse_header(names: Sequence[str], file: str) -> Header:
     for dialect in DIALECTS:
         ids = [n for n in names if n in dialect.ids]
         columns = {n: key for n in names if n not in ids and (key := parse_column(n, dialect))}
+        if len(ids) > 1:
+            raise ConfigError(f"cohort.table: {file} has two columns of ids, {' and '.join(ids)}; keep one")
         if ids and columns:
             found.append(Header(dialect.name, ids[0], columns))
     if not found:
@@ -84,8 +90,3 @@ def parse_header(names: Sequence[str], file: str) -> Header:
             )
         holders[columns[name]] = name
     return found[0]
-
-
-def first_names(names: Sequence[str], count: int = 4) -> str:
-    """The first columns for an error message; numbers hidden, since a table without a header begins with somebody's row."""
-    return ", ".join("<number>" if n.isdigit() else n[:60] for n in names[:count])

@@ -32,6 +32,16 @@ def _fraction(label: str, field: int, plausible: Range = (10, 90)) -> Quantity:
     return Quantity(label, "%", (field,), possible=(3, 95), plausible=plausible)
 
 
+def _regional(
+    name: str, label: str, unit: str, first: int, count: int, possible: Range, plausible: Range
+) -> dict[str, Quantity]:
+    """`{name}1` to `{name}{count}`, from consecutive fields."""
+    return {
+        f"{name}{i + 1}": Quantity(f"{label} {i + 1}", unit, (first + i,), possible=possible, plausible=plausible)
+        for i in range(count)
+    }
+
+
 def _distensibility(label: str, field: int) -> Quantity:
     return Quantity(label, "10⁻³/mmHg", (field,), possible=(0, 50), plausible=(0.05, 15))
 
@@ -39,6 +49,8 @@ def _distensibility(label: str, field: int) -> Quantity:
 # (possible, plausible), ml
 _END_DIASTOLIC, _END_SYSTOLIC, _STROKE = ((20, 700), (40, 500)), ((5, 600), (10, 400)), ((5, 300), (15, 250))
 _ATRIUM_MAX, _ATRIUM_MIN, _ATRIUM_STROKE = ((5, 500), (15, 300)), ((1, 450), (3, 250)), ((1, 250), (5, 150))
+
+_THICKNESS, _SHORTENING, _THICKENING = ((1, 40), (2, 25)), ((-80, 40), (-50, 10)), ((-80, 300), (-20, 200))
 
 PHENOTYPES: dict[str, Quantity] = {
     "LVEDV": _volume("LV end-diastolic volume", 24100, *_END_DIASTOLIC),
@@ -69,12 +81,21 @@ PHENOTYPES: dict[str, Quantity] = {
     "Ecc": Quantity("LV circumferential strain", "%", (24157,), possible=(-60, 20), plausible=(-40, -3)),
     "Err": Quantity("LV radial strain", "%", (24174,), possible=(-50, 250), plausible=(5, 120)),
     "Ell": Quantity("LV longitudinal strain", "%", (24181,), possible=(-60, 20), plausible=(-35, -3)),
+    **_regional("LV_wall_thickness_AHA", "LV mean wall thickness, AHA segment", "mm", 24124, 16, *_THICKNESS),
+    **_regional("Ecc_AHA", "LV circumferential strain, AHA segment", "%", 24141, 16, *_SHORTENING),
+    **_regional("Err_AHA", "LV radial strain, AHA segment", "%", 24158, 16, *_THICKENING),
+    **_regional("Ell_segment", "LV longitudinal strain, segment", "%", 24175, 6, *_SHORTENING),
     # The scanner's own automatic contours: kept apart, since they differ systematically from category 157.
     "LVEDV_inline": _volume("LV end-diastolic volume (scanner)", 22421, *_END_DIASTOLIC),
     "LVESV_inline": _volume("LV end-systolic volume (scanner)", 22422, *_END_SYSTOLIC),
     "LVSV_inline": _volume("LV stroke volume (scanner)", 22423, *_STROKE),
     "LVEF_inline": _fraction("LV ejection fraction (scanner)", 22420),
     "LVCO_inline": Quantity("LV cardiac output (scanner)", "l/min", (22424,), possible=(0.5, 20), plausible=(1.5, 15)),
+    "cardiac_index_inline": Quantity(
+        "Cardiac index (scanner)", "l/min/m²", (22425,), possible=(0.3, 12), plausible=(1, 8)
+    ),
+    "heart_rate_inline": Quantity("Heart rate at the MRI (scanner)", "bpm", (22426,), possible=(15, 250), plausible=(30, 150)),
+    "bsa_inline": Quantity("Body surface area (scanner)", "m²", (22427,), possible=(0.5, 4), plausible=(1.1, 3)),
     "es_ms": Quantity("End-systole after the R wave", "ms"),
     "atrial_fraction": Quantity("Atrial share of filling", ""),
     "septal_lateral_ms": Quantity("Septal-lateral delay", "ms"),
@@ -98,6 +119,7 @@ COVARIATES: dict[str, Quantity] = {
 CATEGORIES: dict[str, Quantity] = {
     "smoking": Quantity("Smoking (0 never, 1 previous, 2 current)", "", (20116,), possible=(0, 2)),
     "diabetes": Quantity("Diabetes diagnosed by a doctor (0 no, 1 yes)", "", (2443,), possible=(0, 1)),
+    "centre": Quantity("Assessment centre", "", (54,)),
     "ethnicity": Quantity(
         "Ethnic background (1 White, 2 Mixed, 3 Asian, 4 Black, 5 Chinese, 6 other)", "", (21000,), any_visit=True,
         possible=(1, 6),
@@ -112,12 +134,21 @@ ICD10_CODES, ICD10_DATES = 41270, 41280
 # strain like any other.
 SPECIAL_CODES: dict[int, tuple[float, ...]] = {20116: (-3,), 2443: (-1, -3), 21000: (-1, -3)}
 
+# Words that stand for no answer, where codes are exported as words.
+NO_ANSWER = ("prefer not to answer", "do not know", "none of the above", "na", "nan")
+
+# Of these a title can't tell whether they are category 157's or the scanner's own.
+SCANNER_TITLES = frozenset({"LVEDV", "LVESV", "LVSV", "LVEF", "LVCO"})
+
 # Fields whose coding has two levels: 1001 (British) belongs to 1 (White), 3002 to 3.
 TWO_LEVELS = (21000,)
 
 # The Research Analysis Platform exports words in place of codes unless told otherwise.
 WORDS: dict[int, dict[str, int]] = {
     31: {"female": 0, "male": 1},
+    54: {
+        "cheadle (imaging)": 11025, "reading (imaging)": 11026, "newcastle (imaging)": 11027, "bristol (imaging)": 11028,
+    },
     20116: {"never": 0, "previous": 1, "current": 2},
     2443: {"no": 0, "yes": 1},
     21000: {
@@ -129,7 +160,7 @@ WORDS: dict[int, dict[str, int]] = {
 }  # fmt: skip
 
 # Titles as the Showcase spells them. The scanner's own fields (category 133) carry the same titles as category 157
-# and can't be told from them by title: a title means category 157.
+# and can't be told from them by title: a title means category 157 (SCANNER_TITLES; the cohort's log says so).
 TITLES: dict[str, int] = {
     "LV end diastolic volume": 24100, "LV end systolic volume": 24101, "LV stroke volume": 24102,
     "LV ejection fraction": 24103, "LV cardiac output": 24104, "LV myocardial mass": 24105,
@@ -145,5 +176,10 @@ TITLES: dict[str, int] = {
     "Body mass index (BMI)": 21001, "Systolic blood pressure, automated reading": 4080,
     "Diastolic blood pressure, automated reading": 4079, "Smoking status": 20116,
     "Diabetes diagnosed by doctor": 2443, "Ethnic background": 21000, "Diagnoses - ICD10": ICD10_CODES,
-    "Date of first in-patient diagnosis - ICD10": ICD10_DATES,
+    "Date of first in-patient diagnosis - ICD10": ICD10_DATES, "UK Biobank assessment centre": 54,
+    "Cardiac index": 22425, "Average heart rate": 22426, "Body surface area": 22427,
+    **{f"LV mean myocardial wall thickness AHA {i + 1}": 24124 + i for i in range(16)},
+    **{f"LV circumferential strain AHA {i + 1}": 24141 + i for i in range(16)},
+    **{f"LV radial strain AHA {i + 1}": 24158 + i for i in range(16)},
+    **{f"LV longitudinal strain Segment {i + 1}": 24175 + i for i in range(6)},
 }  # fmt: skip

@@ -15,14 +15,15 @@ from ptacl.cohort.identity import PATHS
 
 # How much of two files of one size is compared, from either end, before the whole of them is.
 _REACHES = (2**12, 2**16, None)
+_SIGNALS = (".mat", ".dat", ".MAT", ".DAT")
 
 
 @dataclass(frozen=True)
 class Files:
     """Facts about distinct paths [m]; sizes and times are -1 where there is no such file.
 
-    A WFDB header counts together with its signal file, a folder with the files in it. `signal` is the file whose content
-    tells people apart: the signal file of a header, nothing for a folder; `inode` is (device, number) of it.
+    A WFDB header counts together with its signal file, a folder with the files in it. `signal` is what tells people apart by
+    its content: the signal file of a header, else the file or folder itself; `inode` is (device, number) of it.
     """
 
     paths: pa.Array
@@ -52,19 +53,23 @@ def facts(rows: pa.Table, root: Path, known: Mapping[str, os.stat_result]) -> Fi
             own = known[name] if name in known else os.stat(path)
         except (OSError, ValueError):  # ValueError: a NUL in the name
             continue
-        if stat.S_ISDIR(own.st_mode):
-            parts = [p.stat() for p in sorted(Path(path).rglob("*")) if p.is_file()]
-        elif path.endswith(".hea"):
-            found = {p: s for suffix in (".mat", ".dat") if (s := _stat(p := path.removesuffix(".hea") + suffix))}
-            parts = [own, *found.values()]
+        signal[i], told, parts = path, own, [own]
+        is_folder = stat.S_ISDIR(own.st_mode)
+        if is_folder:
+            parts = [s for p in _files_below(path) if (s := _stat(p))]
+        elif path.lower().endswith(".hea"):
+            found = {p: s for suffix in _SIGNALS if (s := _stat(p := path[:-4] + suffix))}
+            parts += found.values()
             signal[i], told = next(iter(found.items()), (path, own))
-        else:
-            parts, signal[i], told = [own], path, own
         size[i] = sum(s.st_size for s in parts)
         mtime[i] = max((s.st_mtime_ns for s in parts), default=0)
-        if signal[i] is not None:
-            signal_size[i], inode[i] = told.st_size, (told.st_dev, np.uint64(told.st_ino).astype(np.int64))
+        signal_size[i] = size[i] if is_folder else told.st_size
+        inode[i] = told.st_dev, np.uint64(told.st_ino).astype(np.int64)
     return Files(paths, size, mtime, signal, signal_size, inode)
+
+
+def _files_below(folder: str) -> list[str]:
+    return sorted(os.path.join(d, name) for d, _, names in os.walk(folder) for name in names)
 
 
 def _stat(path: str) -> os.stat_result | None:
@@ -120,7 +125,12 @@ def _held_by_two(group: np.ndarray, who: np.ndarray) -> np.ndarray:
 
 
 def _digest(path: str, reach: int | None) -> bytes:
-    """SHA-256 of the first and last `reach` bytes, or of all; the path itself where the file can't be read."""
+    """SHA-256 of the first and last `reach` bytes, or of all; the path itself where the file can't be read.
+
+    Of a folder that of its files, whatever their names and order.
+    """
+    if os.path.isdir(path):
+        return hashlib.sha256(b"".join(sorted(_digest(p, reach) for p in _files_below(path)))).digest()
     try:
         with open(path, "rb", buffering=0) as f:
             if reach is None:

@@ -4,6 +4,7 @@ A table of rows has subject_id (string), visit (int8) and ecg_path, cmr_path, la
 """
 
 import hmac
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ _UPPER = (0.60, 0.70, 0.85)
 SMALL_STUDY = 20
 # Letters, digits, dots, dashes and underscores, at most 64 of them.
 VALID_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+# What spreadsheets make of a long number: digits are lost, and with them the person.
+SCIENTIFIC = r"^[0-9]+(\.[0-9]+[eE]\+?|[eE]\+)[0-9]+$"
 
 
 def keyed_fractions(subjects: Sequence[str], key: str, purpose: str) -> np.ndarray:
@@ -61,7 +64,10 @@ def with_split_and_shard(rows: pa.Table, key: str, shards: int) -> pa.Table:
 
 def valid_ids(rows: pa.Table) -> pa.ChunkedArray:
     """Whether each row's id has the form an id may have, bool [n]."""
-    return pc.match_substring_regex(rows["subject_id"], pattern=VALID_ID)
+    ids = rows["subject_id"]
+    return pc.and_not(
+        pc.match_substring_regex(ids, pattern=VALID_ID), pc.match_substring_regex(ids, pattern=SCIENTIFIC)
+    )
 
 
 def first_of_each(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -76,8 +82,8 @@ def first_of_each(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def relative_paths(rows: pa.Table, root: str) -> pa.Table:
-    """The rows with paths relative to `root` where they lie below it."""
-    prefix = root.rstrip("/") + "/"
+    """The rows with absolute paths below `root` made relative to it; others are relative to it already."""
+    prefix = os.path.join(os.path.abspath(root), "")
     for i, name in enumerate(rows.column_names):
         if name in PATHS:
             below = pc.starts_with(rows[name], pattern=prefix)

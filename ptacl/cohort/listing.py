@@ -36,17 +36,20 @@ def _digest(settings_json: str) -> str:
     if all((root / f).is_dir() for f in ["", *settings["folders"]]):
         for entry in walk(root, settings["folders"]):
             stat = entry.stat()
-            h.update(f"{entry.path}:{stat.st_size}:{stat.st_mtime_ns if times else 0}\n".encode())
+            h.update(os.fsencode(entry.path) + f":{stat.st_size}:{stat.st_mtime_ns if times else 0}\n".encode())
     for table in tables:
-        h.update(os.path.basename(table).encode() + (_content(table, times) if os.path.isfile(table) else b""))
+        h.update(os.fsencode(os.path.basename(table)) + _content(table, times))
     return h.hexdigest()[:16]
 
 
 def _content(path: str, times: bool) -> bytes:
-    with open(path, "rb") as f:
-        stat = os.fstat(f.fileno())
-        if stat.st_size <= _WHOLE_BYTES:
-            return f.read()
-        start = f.read(_END_BYTES)
-        f.seek(-_END_BYTES, os.SEEK_END)
-        return f"{stat.st_size}:{stat.st_mtime_ns if times else 0}".encode() + start + f.read()
+    try:
+        with open(path, "rb") as f:
+            stat = os.fstat(f.fileno())
+            if stat.st_size <= _WHOLE_BYTES:
+                return f.read()
+            start = f.read(_END_BYTES)
+            f.seek(-_END_BYTES, os.SEEK_END)
+            return f"{stat.st_size}:{stat.st_mtime_ns if times else 0}".encode() + start + f.read()
+    except OSError:  # absent or unreadable: the stage itself says so
+        return b""

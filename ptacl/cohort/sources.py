@@ -11,17 +11,28 @@ import pyarrow.compute as pc
 
 from ptacl.cohort.identity import PATHS
 from ptacl.cohort.tables import row_keys
-from ptacl.cohort.text import normal_ids, read_text_table, visits_of
+from ptacl.cohort.text import (
+    ID_COLUMNS,
+    VISIT_COLUMNS,
+    first_names,
+    normal_ids,
+    one_column,
+    read_text_table,
+    visits_of,
+)  # fmt: skip
 from ptacl.errors import ConfigError
 
 _KINDS = {"20205": "ecg_path", "20209": "cmr_path", "20208": "lax_path"}
-_NAME = re.compile(r"(\d+)_(?:(20205)_(\d{1,2})_\d+\.xml|(20208|20209)_(\d{1,2})_\d+\.zip)", re.IGNORECASE)
+_NAME = re.compile(
+    r"([0-9]+)_(?:(20205)_([0-9]{1,2})_[0-9]+\.xml|(20208|20209)_([0-9]{1,2})_[0-9]+\.zip)", re.IGNORECASE
+)
 
 
 def walk(root: Path, folders: Sequence[str] = ()) -> Iterator[os.DirEntry[str]]:
     """Every file below `root`, or below these folders of it; folder by folder in sort order of names.
 
-    Links to folders are not followed. Raises ConfigError where there is no such folder, or it lies outside `root`.
+    Links to folders are not followed, links in a circle are no files. Raises ConfigError where there is no such folder, or
+    it lies outside `root`, or one below it can't be listed: who is in there would be lost.
     """
     if not root.is_dir():
         raise ConfigError(f"cohort.root: {root} is no folder")
@@ -37,19 +48,29 @@ def walk(root: Path, folders: Sequence[str] = ()) -> Iterator[os.DirEntry[str]]:
         if not chosen & set(f.parents)
     ]
     while waiting:
-        with os.scandir(waiting.pop()) as listing:
-            entries = sorted(listing, key=lambda e: e.name)
+        try:
+            with os.scandir(waiting.pop()) as listing:
+                entries = sorted(listing, key=lambda e: e.name)
+        except OSError as e:
+            # Without its name, which may be an id.
+            raise ConfigError(f"cohort.root: a folder below {root} can't be listed ({type(e).__name__})") from None
         waiting += [e.path for e in reversed(entries) if e.is_dir(follow_symlinks=False)]
-        for entry in entries:
-            if entry.is_file():
-                yield entry
+        yield from filter(_is_file, entries)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle
+        return False
 
 
 def ukb_rows(root: Path, folders: Sequence[str] = ()) -> tuple[pa.Table, dict[str, os.stat_result]]:
     """Rows of `{eid}_{field}_{instance}_{array}.{xml,zip}` files anywhere below `root`, and what is known of each file.
 
     A second file of the same field and visit (a copy in a sub-folder, another array) makes a second row of that
-    (subject, visit), which the caller excludes as a duplicate. Raises ConfigError when a folder is missing.
+    (subject, visit), which the caller excludes as a duplicate. Raises ConfigError as `walk` does, and for a folder whose
+    name is no UTF-8.
     """
     prefix = len(os.path.join(os.fspath(root), ""))
     eids: list[str] = []
@@ -64,6 +85,8 @@ def ukb_rows(root: Path, folders: Sequence[str] = ()) -> tuple[pa.Table, dict[st
             visits.append(int(m[3] or m[5]))
             paths.append(entry.path[prefix:])
             known[paths[-1]] = entry.stat()
+            if not _is_utf8(paths[-1]):
+                raise ConfigError(f"cohort.root: the name of a folder below {root} is not UTF-8; rename it")
     files = pa.table(
         {
             "subject_id": pa.array(eids, pa.string()), "visit": pa.array(visits, pa.int8()),
@@ -73,11 +96,19 @@ def ukb_rows(root: Path, folders: Sequence[str] = ()) -> tuple[pa.Table, dict[st
     return _side_by_side(files), known
 
 
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _side_by_side(files: pa.Table) -> pa.Table:
     """One row per (subject, visit) from one row per file.
 
-    The files of one field and visit are numbered in sort order of their paths; those of a number make a row. A long axis
-    without the others is no row.
+    The files of one field and visit are numbered in sort order of their paths; those of a number make a row. Somebody with
+    nothing but a long axis has no row.
     """
     names = ["subject_id", "visit", "kind", "path"]
     files = files.take(pc.sort_indices(files, sort_keys=[(c, "ascending") for c in names])).combine_chunks()
@@ -86,8 +117,8 @@ def _side_by_side(files: pa.Table) -> pa.Table:
     starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]][: len(group)])
     number = np.arange(len(group)) - np.repeat(starts, np.diff(np.append(starts, len(group))))
     key = pc.binary_join_element_wise(owner, pa.array(number).cast(pa.string()), "|")
-    wanted = pc.not_equal(files["kind"], "lax_path")
-    keys = pc.filter(key, wanted).unique()
+    others = pc.filter(owner, pc.not_equal(files["kind"], "lax_path")).unique()
+    keys = pc.filter(key, pc.is_in(owner, value_set=others)).unique()
     first = files.select(["subject_id", "visit"]).take(pc.index_in(keys, value_set=key))
     for kind in PATHS:
         mine = pc.equal(files["kind"], kind)
@@ -97,7 +128,7 @@ def _side_by_side(files: pa.Table) -> pa.Table:
 
 
 def table_rows(path: Path) -> tuple[pa.Table, pa.Table]:
-    """Rows of a CSV or Parquet with subject_id, ecg_path, cmr_path, and optional visit and lax_path; and the whole table.
+    """Rows of a CSV or Parquet with subject_id, ecg_path, cmr_path, and optional visit (or instance) and lax_path; and the table.
 
     The rows' column `line` says where each stands in the table. Raises ConfigError when a needed column is missing.
     """
@@ -105,9 +136,10 @@ def table_rows(path: Path) -> tuple[pa.Table, pa.Table]:
     for column in ("subject_id", "ecg_path", "cmr_path"):
         if column not in table.column_names:
             raise ConfigError(
-                f"cohort.table: {path.name} has no column {column}; found {', '.join(table.column_names[:8])}"
+                f"cohort.table: {path.name} has no column {column}; found {first_names(table.column_names, 8)}"
             )
-    visits = visits_of(table, "visit" if "visit" in table.column_names else None, path.name)
+    one_column(table, ID_COLUMNS, path.name)
+    visits = visits_of(table, one_column(table, VISIT_COLUMNS, path.name), path.name)
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "subject_id": normal_ids(table["subject_id"]), "visit": pa.array(visits, pa.int8())
     }  # fmt: skip

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ptacl.artifacts import write_json, write_table
 from ptacl.cohort.checks import phenotype_flags
 from ptacl.cohort.fields import QUANTITIES
-from ptacl.cohort.files import Files, facts, shared
+from ptacl.cohort.files import Files
 from ptacl.cohort.identity import PATHS, with_split_and_shard
 from ptacl.cohort.inventory import take_inventory
 from ptacl.cohort.tables import RESERVED, Columns, extra_columns, plain_columns, ukb_columns
@@ -33,27 +32,21 @@ def build_cohort(settings: Mapping[str, Any], out_dir: Path) -> None:
 
     `settings` is the config's `cohort` section. Raises ConfigError when an input is missing or of another form.
     """
-    root = Path(settings["root"])
     withdrawn = read_withdrawals(settings["withdrawals"], settings["source"])
     found = take_inventory(settings, withdrawn)
     if withdrawn and not found.n_withdrawn:
         print("note: nobody on the withdrawal lists is in this cohort")
-    files = facts(found.rows, root, found.known)
-    is_shared = pa.array(shared(found.rows, files))
-    excluded = [*found.excluded, (found.rows.filter(is_shared), "shared_file")]
-    kept = with_split_and_shard(
-        found.rows.filter(pc.invert(is_shared)).combine_chunks(), settings["hash_key"], settings["shards"]
-    )
-    n_excluded = sum(t.num_rows for t, _ in excluded)
+    kept = with_split_and_shard(found.rows, settings["hash_key"], settings["shards"])
+    n_excluded = sum(t.num_rows for t, _ in found.excluded)
     if not kept.num_rows:
         raise ConfigError(f"cohort.root: no usable file name or row found ({n_excluded} excluded)")
 
     errors: Counter[str] = Counter()
     columns, diagnoses = _phenotypes(settings, found.table, kept, errors)
     _write_subjects(settings, kept, columns, diagnoses, out_dir)
-    _write_excluded(settings, excluded, out_dir)
+    _write_excluded(settings, found.excluded, out_dir)
     write_json(out_dir / "excluded_counts.json", {"withdrawn": found.n_withdrawn, "impossible_values": dict(errors)})
-    _write_manifests(settings, kept, files, root, out_dir)
+    _write_manifests(settings, kept, found.files, Path(settings["root"]), out_dir)
     print(f"{kept.num_rows} rows kept, {n_excluded} excluded by name, {found.n_withdrawn} withdrawn")
     if errors:
         print("values left out as impossible: " + ", ".join(f"{name} {n}" for name, n in sorted(errors.items())))
@@ -71,7 +64,7 @@ def _phenotypes(
     diagnoses: dict[str, pa.Array] = {}
     if own is not None:
         own = own.take(rows["line"])
-        columns = plain_columns(own, Path(settings["table"]).name, ["subject_id", "visit", *PATHS], errors)
+        columns = plain_columns(own, Path(settings["table"]).name, errors)
     elif settings["table"]:
         columns, diagnoses = ukb_columns(Path(settings["table"]), subjects, visits, settings["icd10"], errors)
     for name in settings["extra_tables"]:

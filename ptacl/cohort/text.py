@@ -3,7 +3,8 @@
 import contextlib
 import csv
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pyarrow.parquet
 
 from ptacl.errors import ConfigError
 
+ID_COLUMNS, VISIT_COLUMNS = ("subject_id", "eid"), ("visit", "instance")
 _NULLS = ["", "NA", "N/A", "NaN", "nan", "NULL"]
+_LONG_NUMBER = re.compile(r"\d{6}")
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 # White space, no-break space, byte-order mark and quotes.
 _AROUND_ID = " \t\r\n\v\f\u00a0\ufeff\"'"
@@ -29,13 +32,16 @@ def read_text_table(path: Path, columns: Iterable[str] | None = None) -> pa.Tabl
     Only `columns` are read where given (the main UK Biobank table is tens of gigabytes). Raises ConfigError.
     """
     names = column_names(path)
-    wanted = names if columns is None else [n for n in names if n in set(columns)]
+    asked = None if columns is None else set(columns)
+    wanted = names if asked is None else [n for n in names if n in asked]
     if len(set(wanted)) < len(wanted):
         raise ConfigError(f"{path.name}: two columns have the same name; rename one")
     with _readable(path):
-        if path.suffix == ".parquet":
+        if _is_parquet(path):
             table = pyarrow.parquet.read_table(path, columns=wanted, partitioning=None)
             return pa.table({n: _as_text(table[n]) for n in wanted})
+        if path.stat().st_size == _header_bytes(path):
+            return pa.table({n: pa.array([], pa.string()) for n in wanted})
         return pyarrow.csv.read_csv(path, **_csv_options(path, names, wanted))
 
 
@@ -46,11 +52,11 @@ def first_values(path: Path, column: str, count: int) -> pa.Array:
     """
     parts: list[pa.ChunkedArray] = []
     with _readable(path):
-        if path.suffix == ".parquet":
+        if _is_parquet(path):
             with pyarrow.parquet.ParquetFile(path) as file:
                 batches = file.iter_batches(count, columns=[column])
                 parts += [_as_text(pa.chunked_array([b.column(0)])) for b in itertools.islice(batches, 1)]
-        else:
+        elif path.stat().st_size > _header_bytes(path):
             options = _csv_options(path, column_names(path), [column])
             with pyarrow.csv.open_csv(path, **options) as batches:
                 for batch in itertools.islice(batches, 256 * 2**20 // _BLOCK_BYTES):
@@ -71,10 +77,11 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _csv_options(path: Path, names: list[str], wanted: list[str]) -> dict[str, Any]:
     # Names from `column_names`, so that quotes, blanks and byte-order marks around them do not matter.
-    unique = [n if n in set(wanted) else f"{i}:{n}" for i, n in enumerate(names)]
+    kept = set(wanted)
+    unique = [n if n in kept else f"{i}:{n}" for i, n in enumerate(names)]
     return {
         "read_options": pyarrow.csv.ReadOptions(column_names=unique, skip_rows=1, block_size=_BLOCK_BYTES),
-        "parse_options": pyarrow.csv.ParseOptions(delimiter=_delimiter(path)),
+        "parse_options": pyarrow.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
         "convert_options": pyarrow.csv.ConvertOptions(
             include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()), strings_can_be_null=True,
             null_values=_NULLS,
@@ -85,13 +92,35 @@ def _csv_options(path: Path, names: list[str], wanted: list[str]) -> dict[str, A
 def column_names(path: Path) -> list[str]:
     """The header of a table. Raises ConfigError when there is no such table or it is no text."""
     try:
-        if path.suffix == ".parquet":
+        if _is_parquet(path):
             return pyarrow.parquet.read_schema(path).names
         return [n.strip() for n in next(csv.reader([_first_line(path)], delimiter=_delimiter(path)))]
     except (FileNotFoundError, IsADirectoryError):
         raise ConfigError(f"{path.name}: no such table") from None
     except (UnicodeDecodeError, pa.ArrowException, OSError, csv.Error) as e:
         raise ConfigError(f"{path.name}: not a readable table ({type(e).__name__})") from None
+
+
+def first_names(names: Sequence[str], count: int = 4) -> str:
+    """The first columns for an error message; long numbers hidden, since a table without a header begins with a person's row."""
+    return ", ".join("<number>" if _LONG_NUMBER.search(n) else n[:60] for n in names[:count])
+
+
+def one_column(table: pa.Table, names: Sequence[str], file: str) -> str | None:
+    """The table's column of one of these names, in any case; None without. Raises ConfigError where there are several."""
+    found = [n for n in table.column_names if n.lower() in names]
+    if len(found) > 1:
+        raise ConfigError(f"{file}: columns {' and '.join(found)} mean the same; keep one")
+    return found[0] if found else None
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _header_bytes(path: Path) -> int:
+    with path.open("rb") as f:
+        return len(f.readline())
 
 
 def _first_line(path: Path) -> str:
@@ -108,7 +137,11 @@ def _delimiter(path: Path) -> str:
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Any column as text; a list (field 41270 from Spark) as its items with bars between."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        return pc.binary_join(column.cast(pa.list_(pa.string())), "|")
+        joined = pc.binary_join(column.cast(pa.list_(pa.string())), "|")
+        if joined.null_count > column.null_count:  # an item that is null makes the whole null
+            lists = column.to_pylist()
+            joined = pa.chunked_array([["|".join(str(i or "") for i in v) if v is not None else None for v in lists]])
+        return joined
     text = column.cast(pa.string())
     return pc.if_else(pc.is_in(text, value_set=pa.array(_NULLS)), pa.scalar(None, pa.string()), text)
 
@@ -137,14 +170,14 @@ def visits_of(table: pa.Table, column: str | None, name: str) -> np.ndarray:
 
 
 def numbers(column: pa.ChunkedArray | pa.Array, words: Mapping[str, int] | None = None) -> np.ndarray:
-    """Text to float64 [n]; what is not a finite number becomes NaN. `words` (lower case) stand for numbers."""
+    """Text to float64 [n]; what is not a finite number becomes NaN. `words` (lower case), true and false stand for numbers."""
     text = pc.utf8_trim_whitespace(column)
-    if words:
-        place = pc.index_in(pc.utf8_lower(text), value_set=pa.array(list(words)))
-        text = pc.coalesce(pa.array([str(v) for v in words.values()]).take(_flat(place)), _flat(text))
     try:
         found = text.cast(pa.float64())
     except pa.ArrowInvalid:
+        known = {"true": 1, "false": 0, **(words or {})}
+        place = pc.index_in(pc.utf8_lower(text), value_set=pa.array(list(known)))
+        text = pc.coalesce(pa.array([str(v) for v in known.values()]).take(_flat(place)), _flat(text))
         is_number = pc.match_substring_regex(text, pattern=_NUMBER)
         found = pc.if_else(is_number, text, pa.scalar(None, pa.string())).cast(pa.float64())
     out = np.array(

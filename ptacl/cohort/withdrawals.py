@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from ptacl.cohort.identity import VALID_ID
 from ptacl.cohort.text import normal_id
 from ptacl.errors import ConfigError, PtaclError
+from ptacl.logs import mask_ids
 
 _HEADERS = {"eid", "f.eid", "n_eid", "participant.eid", "subject_id", "participant id", "id"}
 # People of genetic files who have withdrawn already: no such id can be an eid.
-_NEVER_AN_EID = re.compile(r"-\d{1,9}|W\d{1,9}", re.IGNORECASE)
-_NEVER_AN_ID = re.compile(r"-\d{1,9}")
+_NEVER_AN_EID = re.compile(r"-[0-9]{1,9}|W[0-9]{1,9}", re.IGNORECASE)
+_NEVER_AN_ID = re.compile(r"-[0-9]{1,9}")
 
 
 def withdrawal_patterns(given: list[str] | str | None, source: str) -> list[str]:
@@ -40,7 +41,9 @@ def withdrawal_files(patterns: list[str]) -> list[Path]:
     for pattern in patterns:
         files = glob.glob(pattern, recursive=True)
         if not files:
-            raise ConfigError(f"cohort.withdrawals: {pattern!r} matches no file; write `none` if nobody has withdrawn")
+            raise ConfigError(
+                f"cohort.withdrawals: {mask_ids(pattern)!r} matches no file; write `none` if nobody has withdrawn"
+            )
         found.update(files)
     return [Path(f) for f in sorted(found)]
 
@@ -69,7 +72,7 @@ def parse_withdrawals(data: bytes, source: str) -> set[str]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError("cohort.withdrawals: a list is not text in UTF-8") from None
-    form, never = (r"^\d{1,9}$", _NEVER_AN_EID) if source == "ukb" else (VALID_ID, _NEVER_AN_ID)
+    form, never = (r"^[0-9]{1,9}$", _NEVER_AN_EID) if source == "ukb" else (VALID_ID, _NEVER_AN_ID)
     ids: set[str] = set()
     may_be_header = True
     for number, line in enumerate(text.splitlines(), 1):
@@ -85,6 +88,16 @@ def parse_withdrawals(data: bytes, source: str) -> set[str]:
     return ids
 
 
+def on_lists(ids: pa.Array | pa.ChunkedArray, withdrawn: set[str]) -> pa.Array | pa.ChunkedArray:
+    """Whether each id (as `normal_ids`) is on the lists, bool [n]. Zeros in front, which spreadsheets drop, don't count."""
+    listed = pa.array(sorted(withdrawn), pa.string())
+    return pc.is_in(_without_zeros(ids), value_set=_without_zeros(listed))
+
+
+def _without_zeros(ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return pc.replace_substring_regex(ids, pattern=r"^0+([0-9]+)$", replacement=r"\1")
+
+
 def refuse_withdrawn(table: Path, cohort: Mapping[str, Any]) -> None:
     """Stops before anything is written about somebody who has withdrawn since `table` (with subject_id) was made.
 
@@ -93,7 +106,7 @@ def refuse_withdrawn(table: Path, cohort: Mapping[str, Any]) -> None:
     """
     withdrawn = read_withdrawals(cohort["withdrawals"], cohort["source"])
     ids = pq.read_table(table, columns=["subject_id"], partitioning=None)["subject_id"]
-    gone = pc.sum(pc.is_in(ids.unique(), value_set=pa.array(sorted(withdrawn), pa.string()))).as_py()
+    gone = pc.sum(on_lists(ids.unique(), withdrawn)).as_py()
     if gone:
         raise PtaclError(
             f"{gone} of the participants in {table.name} have withdrawn since it was made; start the workflow again, so that"

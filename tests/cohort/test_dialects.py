@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ptacl.cohort.dialects import DIALECTS, Key, parse_column, parse_header
 from ptacl.cohort.fields import QUANTITIES, TITLES
-from ptacl.cohort.text import column_names, read_text_table
+from ptacl.cohort.sources import table_rows
+from ptacl.cohort.text import column_names, first_values, read_text_table
 from ptacl.errors import ConfigError
 
 BY_NAME = {d.name: d for d in DIALECTS}
@@ -130,3 +131,45 @@ def test_a_table_that_is_missing_broken_or_binary_stops_in_one_line(tmp_path: Pa
         with pytest.raises(ConfigError, match=name) as error:
             read_text_table(tmp_path / name)
         assert "9000001" not in str(error.value)
+
+
+def test_text_that_spans_lines_does_not_break_a_large_table(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    note = '"' + "a note\nof two lines, " * 50 + '"'
+    with path.open("w") as f:
+        f.write("eid,notes,24103-2.0\n")
+        for i in range(20_000):
+            f.write(f"{9_000_001 + i},{note},{i % 90}\n")
+    assert path.stat().st_size > 16 * 2**20
+    table = read_text_table(path, ["eid", "24103-2.0"])
+    assert table["24103-2.0"].to_pylist() == [str(i % 90) for i in range(20_000)]
+    assert first_values(path, "eid", 5)[:5].to_pylist() == [str(9_000_001 + i) for i in range(5)]
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_table_with_a_header_only_is_empty(tmp_path: Path, end: str) -> None:
+    (tmp_path / "t.csv").write_text("eid,24103-2.0" + end)
+    assert read_text_table(tmp_path / "t.csv").num_rows == 0
+    assert len(first_values(tmp_path / "t.csv", "eid", 5)) == 0
+
+
+@pytest.mark.parametrize("first", ["9000001;60;1", "9000001.0", "' 9000001 '", "SYN000001", "90/9000001_20205_2_0.xml"])
+def test_the_first_row_of_a_table_without_header_reaches_no_message(tmp_path: Path, first: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{first},b\n{first},c\n")
+    for read in (lambda: parse_header([first, "b"], "t.csv"), lambda: table_rows(tmp_path / "t.csv")):
+        with pytest.raises(ConfigError) as error:
+            read()
+        assert "00001" not in str(error.value)
+
+
+def test_the_columns_of_a_users_table_may_be_spelled_either_way(tmp_path: Path) -> None:
+    for column in ("visit", "Visit", "instance", "Instance"):
+        (tmp_path / "t.csv").write_text(f"subject_id,{column},ecg_path,cmr_path\nP1,2,a.xml,\nP1,3,b.xml,\n")
+        rows, _ = table_rows(tmp_path / "t.csv")
+        assert rows["visit"].to_pylist() == [2, 3]
+
+
+def test_a_list_with_a_null_item_and_a_suffix_in_capitals_are_read(tmp_path: Path) -> None:
+    table = pa.table({"eid": ["9000001", "9000002"], "p41270": [["I251", None], None]})
+    pq.write_table(table, tmp_path / "t.PARQUET")
+    assert read_text_table(tmp_path / "t.PARQUET")["p41270"].to_pylist() == ["I251|", None]

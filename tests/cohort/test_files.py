@@ -9,6 +9,7 @@ import pytest
 
 from ptacl.cohort import files as module
 from ptacl.cohort.files import facts, shared
+from ptacl.cohort.inventory import take_inventory
 from ptacl.cohort.listing import listing_digest
 from ptacl.cohort.sources import ukb_rows, walk
 from ptacl.errors import ConfigError
@@ -59,6 +60,23 @@ def test_one_person_may_hold_the_same_content_twice(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"x" * 100)
     assert who_shares(tmp_path, rows_of(("P1", "a", "b"), ("P1", "b", None), ("P2", None, None))) == set()
+
+
+def test_a_folder_or_a_record_in_capitals_under_two_people_is_found(tmp_path: Path) -> None:
+    for name, content in (("d1", "abc"), ("d2", "cab"), ("d3", "abd")):
+        (tmp_path / name).mkdir()
+        for i, letter in enumerate(content):
+            (tmp_path / name / f"{i}").write_text(letter * BIG)
+    for name in ("R", "S", "T"):
+        (tmp_path / f"{name}.HEA").write_text(name)
+        (tmp_path / f"{name}.MAT").write_bytes((b"t" if name == "T" else b"r") * BIG)
+    rows = rows_of(
+        ("P1", "R.HEA", "d1"), ("P2", "S.HEA", None), ("P3", "T.HEA", "d3"), ("P4", None, "d2"), ("P5", None, "d3/"),
+        ("P6", None, None),
+    )  # fmt: skip
+    assert who_shares(tmp_path, rows) == {"P1", "P2", "P3", "P4", "P5"}
+    (tmp_path / "d3/2").write_text("x" * BIG)
+    assert who_shares(tmp_path, rows_of(("P1", None, "d1"), ("P3", None, "d3"))) == set()
 
 
 def test_empty_files_are_nobodys_shared_file(tmp_path: Path) -> None:
@@ -215,3 +233,64 @@ def test_a_large_table_is_known_by_size_and_ends(tmp_path: Path, monkeypatch: py
         path.write_text(text)
         seen.append(listing_digest(settings | {"version": i}))
     assert len(set(seen)) == 4
+
+
+def test_a_second_file_of_a_visit_that_is_another_persons_excludes_both(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    root.mkdir()
+    for eid in ("9000001", "9000002", "9000003", "9000004"):
+        for name in (f"{eid}_20205_2_0.xml", f"{eid}_20209_2_0.zip", f"{eid}_20208_2_0.zip"):
+            (root / name).write_text(name)
+    (root / "9000001_20209_2_1.zip").write_text("9000002_20209_2_0.zip")
+    (root / "9000003_20208_2_1.zip").write_text("9000004_20208_2_0.zip")
+    found = take_inventory({"source": "ukb", "root": str(root), "folders": []}, set())
+    assert found.rows.num_rows == 0
+    counts = {reason: table.num_rows for table, reason in found.excluded}
+    assert counts == {"invalid_id": 0, "duplicate": 2, "shared_file": 4}
+
+
+def test_a_relative_root_is_taken_off_absolute_paths_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw/raw").mkdir(parents=True)
+    (tmp_path / "raw/raw/9000001_20205_2_0.xml").write_text("a")
+    found = take_inventory({"source": "ukb", "root": "raw", "folders": []}, set())
+    assert found.rows["ecg_path"].to_pylist() == ["raw/9000001_20205_2_0.xml"]
+    assert found.files.size.tolist() == [1]
+
+
+def test_odd_names_and_links_neither_stop_a_study_nor_reach_a_message(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    (root / "a").mkdir(parents=True)
+    (root / "a/9000001_20205_2_0.xml").write_text("x")
+    (root / "a/9000002_20205_2_0.xml").symlink_to("9000002_20205_2_0.xml")
+    (root / "a/9000003_20205_2_0.xml").symlink_to("nowhere")
+    os.mkfifo(root / "a/9000004_20205_2_0.xml")
+    with open(os.fsencode(root) + b"/caf\xe9.txt", "w") as f:
+        f.write("x")
+    settings = {"root": str(root), "folders": [], "table": None, "extra_tables": [], "withdrawals": "none",
+                "source": "ukb", "fingerprint": "size"}  # fmt: skip
+    assert len(listing_digest(settings)) == 16
+    rows, _ = ukb_rows(root)
+    assert rows["subject_id"].to_pylist() == ["9000001"]
+    folder = os.fsencode(root) + b"/caf\xe9"
+    os.mkdir(folder)
+    with open(folder + b"/9000005_20205_2_0.xml", "w") as f:
+        f.write("x")
+    with pytest.raises(ConfigError, match="is not UTF-8; rename it") as error:
+        ukb_rows(root)
+    assert "900000" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_listed_stops_the_study_and_is_not_named(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "9000001").mkdir()
+    real = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("9000001"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ConfigError, match="can't be listed") as error:
+        list(walk(tmp_path))
+    assert "9000001" not in str(error.value).replace(str(tmp_path), "")

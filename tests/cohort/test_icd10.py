@@ -32,13 +32,24 @@ def test_any_other_text_is_codes_or_an_error_and_never_a_crash(text: str) -> Non
         found = parse_codes(text)
     except ConfigError:
         return
-    assert all(c[0].isalpha() and c[1].isdigit() for c in found)
+    assert all(c[0].isalpha() and c[1].isdigit() for c in found if c)
 
 
-@pytest.mark.parametrize("text", ["I251;I10", "I251,I10", "yes", "[1, 2", "{'I251': 1}", "I251|?"])
+@pytest.mark.parametrize(
+    "text",
+    ["I251;I10", "I251,I10", "yes", "[1, 2", "{'I251': 1}", "I251|?", '[["I251","I10"]]', '[{"code":"I251"}]', "[1, 2]",
+     "['I251' 'I10']", "['I251', 'I10"],
+)  # fmt: skip
 def test_a_spelling_that_is_not_understood_makes_nobody_healthy(text: str) -> None:
     with pytest.raises(ConfigError, match="41270"):
         parse_codes(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["E11||I251", "['E11', nan, 'I251']", '["E11", null, "I251"]', "[E11, , I251]", "E11|NA|I251"]
+)
+def test_an_empty_item_keeps_its_place(text: str) -> None:
+    assert parse_codes(text) == ["E11", "", "I251"]
 
 
 WANTED = {"cad": ["I20", "I25"], "af": ["I48"]}
@@ -65,3 +76,20 @@ def test_a_diagnosis_is_one_zero_or_unknown_with_its_earliest_date(cells: dict[i
 def test_prefixes_may_carry_a_dot() -> None:
     found = diagnosis_columns({0: pa.array(["I251", "I252"])}, {}, {"x": ["I25.1"]}, np.array([True, True]))
     assert found["x"].to_pylist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [{0: ["2001-01-01"], 1: ["2002-01-01"], 2: ["2003-01-01T00:00:00"]}, {0: ["2001-01-01|2002-01-01|2003-01-01"]},
+     {0: ['["2001-01-01", null, "2003-01-01"]']}, {0: ["2001-01-01"], 1: ["2002-01-01|2003-01-01"]}],
+)  # fmt: skip
+def test_a_date_belongs_to_the_code_of_its_number_in_every_spelling(dates: dict[int, list]) -> None:
+    columns = {k: pa.array(v, pa.string()) for k, v in dates.items()}
+    found = diagnosis_columns({0: pa.array(["E11||I251"])}, columns, WANTED, np.array([True]))
+    assert found["cad_date"].to_pylist() == [datetime.date(2003, 1, 1)]
+
+
+@pytest.mark.parametrize("date", ["01/02/2003", "01feb2003", "2003-2-1", "20030201x"])
+def test_a_date_that_is_not_understood_stops_the_study(date: str) -> None:
+    with pytest.raises(ConfigError, match="41280"):
+        diagnosis_columns({0: pa.array(["I251"])}, {0: pa.array([date])}, WANTED, np.array([True]))

@@ -120,6 +120,8 @@ def test_extra_tables_join_on_subject_and_visit(tmp_path: Path) -> None:
 @given(st.lists(st.one_of(st.none(), st.floats(), st.integers(), st.text(max_size=8)), max_size=30))
 def test_numbers_are_those_python_reads_and_never_infinite(cells: list) -> None:
     def expected(text: str | None) -> float:
+        if (text or "").strip().lower() in ("true", "false"):
+            return float(text.strip().lower() == "true")
         try:
             value = float(text or "")
         except ValueError:
@@ -198,3 +200,74 @@ def test_the_cohort_table_has_values_flags_body_surface_and_the_count_of_errors(
     (tmp_path / "p.csv").write_text("eid,p31\n9000001,1\n")
     with pytest.raises(ConfigError, match="cohort.icd10: p.csv has no field 41270"):
         build_cohort(settings, tmp_path / "out")
+
+
+ONE = pa.array(["9000001"]), np.array([2], np.int8)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("eid,p24103_i2\n9000009,60\n", "nobody in t.csv has a file in this study"),
+        ("eid,p24103_i2\n9e+06,60\n9000001,60\n", "numbers such as 9e\\+06"),
+        ('eid,p24103_i2\n9000001,"58,5"\n', "field 24103 holds text and no number"),
+        ("eid,participant.eid,p24103_i2\n,9000001,60\n", "two columns of ids"),
+    ],
+)
+def test_a_table_that_would_give_nobody_a_value_stops_the_study(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ConfigError, match=message) as error:
+        ukb_columns(tmp_path / "t.csv", *ONE, {}, Counter())
+    assert "9000001" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("eid,instance,es_ms\n9000009,2,310\n", "none of its 1 rows belongs to this study at all"),
+        ("eid,es_ms\n9000001,310\n", "without a column visit or instance"),
+        ("eid,visit,es_ms\n9000001,3,310\n", "at these visits"),
+        ("eid,visit,instance,es_ms\n9000001,2,2,310\n", "visit and instance mean the same"),
+        ("eid,subject_id,es_ms\n9000001,P1,310\n", "eid and subject_id mean the same"),
+        ("eid,visit,LVEF\n9000001,2,high\n", "column LVEF of t.csv holds text and no number"),
+    ],
+)
+def test_an_extra_table_that_joins_nobody_stops_the_study(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        extra_columns(tmp_path / "t.csv", *ONE, Counter())
+
+
+def test_words_and_truth_values_of_a_users_table_are_understood(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("EID,Visit,sex,smoking,diabetes,mine,notes\n9000001,2,Male,Never,TRUE,false,tall\n")
+    found = extra_columns(tmp_path / "t.csv", *ONE, Counter())
+    assert {k: v.tolist() for k, v in found.items()} == {"sex": [1], "smoking": [0], "diabetes": [1], "mine": [0]}
+
+
+def test_no_answer_in_every_cell_is_no_value_and_no_error(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("eid,p2443_i2,p31\n9000001,Prefer not to answer,Female\n")
+    columns, _ = ukb_columns(tmp_path / "t.csv", *ONE, {}, Counter())
+    assert {k: v.tolist() for k, v in columns.items()} == {"sex": [0]}
+
+
+def test_what_a_table_holds_of_other_visits_only_is_noted(tmp_path: Path, capsys) -> None:
+    (tmp_path / "t.csv").write_text("eid,24103-0.0,24100-2.0\n9000001,60,150\n")
+    columns, _ = ukb_columns(tmp_path / "t.csv", *ONE, {}, Counter())
+    assert list(columns) == ["LVEDV"]
+    assert "has columns for LVEF, and no value at a visit of this study" in capsys.readouterr().out
+
+
+def test_titles_that_the_scanners_own_fields_share_are_noted(tmp_path: Path, capsys) -> None:
+    (tmp_path / "t.csv").write_text("Participant ID,LV ejection fraction | Instance 2\n9000001,60\n")
+    ukb_columns(tmp_path / "t.csv", *ONE, {}, Counter())
+    assert "the scanner's own fields" in capsys.readouterr().out
+
+
+def test_regional_values_centre_and_the_output_at_the_mri_are_read_and_checked(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "eid,24124-2.0,24156-2.0,24180-2.0,54-2.0,24104-2.0,24102-2.0,22426-2.0\n9000001,6.1,-22,-18,11025,9,80,60\n"
+    )
+    columns, _ = ukb_columns(tmp_path / "t.csv", *ONE, {}, Counter())
+    assert columns["LV_wall_thickness_AHA1"] == 6.1 and columns["Ecc_AHA16"] == -22 and columns["Ell_segment6"] == -18
+    assert columns["centre"] == 11025
+    assert phenotype_flags(columns, 1).to_pylist() == [["LVCO_inconsistent"]]

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from ptacl.cohort.stage import build_cohort
 from ptacl.cohort.verify import TokenFinder, verify_withdrawals
@@ -83,13 +85,40 @@ def test_uk_biobank_without_lists_does_not_start(study: dict, tmp_path: Path, gi
 
 @pytest.mark.parametrize(
     "data",
-    [b"9000001;9000002\n", b"9000001,9000002\n", b"eid\neid\n", b"9.000001e+06\n", b"9.0e6", b"\xff\xfe9\x00", b"9000001 x",
+    ["٩٠٠٠٠٠١\n".encode(), b"9000001;9000002\n",
+     b"9000001,9000002\n", b"eid\neid\n", b"9.000001e+06\n", b"9.0e6", b"\xff\xfe9\x00", b"9000001 x",
      b"<html>", b"w9000001_20240101", b"9000001\nP1\n", b"9000001.5", b"90000019000002000"],
 )  # fmt: skip
 def test_a_list_that_cannot_be_understood_stops_the_study_and_names_nobody(data: bytes) -> None:
     with pytest.raises(ConfigError, match="cohort.withdrawals") as error:
         parse_withdrawals(data, "ukb")
     assert "9000001" not in str(error.value)
+
+
+@pytest.mark.parametrize(("written", "listed"), [("0012", "12"), ("12", "0012"), ("09000003", "9000003")])
+def test_zeros_in_front_keep_nobody(tmp_path: Path, written: str, listed: str) -> None:
+    (tmp_path / "t.csv").write_text(f"subject_id,ecg_path,cmr_path\n{written},a.xml,a.zip\nP,b.xml,b.zip\n")
+    (tmp_path / "w.csv").write_text(listed)
+    settings = {
+        "source": "table", "root": str(tmp_path), "folders": [], "table": str(tmp_path / "t.csv"), "extra_tables": [],
+        "withdrawals": str(tmp_path / "w.csv"), "icd10": {}, "hash_key": "ptacl", "fingerprint": "size", "shards": 1,
+    }  # fmt: skip
+    build_cohort(settings, tmp_path / "out")
+    assert pq.read_table(tmp_path / "out/subjects.parquet")["subject_id"].to_pylist() == ["P"]
+
+
+def test_who_shares_a_file_with_a_withdrawn_person_does_not_come_back(study: dict, tmp_path: Path) -> None:
+    root = Path(study["root"])
+    (root / f"{HERE}_20209_2_0.zip").write_bytes((root / f"{GONE}_20209_2_0.zip").read_bytes())
+    other = "9000004"
+    (root / f"{other}_20205_2_0.xml").write_text(f"<ecg>{other}</ecg>")
+    (tmp_path / "p.csv").write_text(f"eid,p24103_i2,p41270\n{other},60,I10\n")
+    (tmp_path / "e.csv").write_text(f"eid,instance,es_ms\n{other},2,300\n")
+    (tmp_path / "w.csv").write_text(GONE)
+    build_cohort(study, tmp_path / "out")
+    assert pq.read_table(tmp_path / "out/subjects.parquet")["subject_id"].to_pylist() == [other]
+    excluded = pq.read_table(tmp_path / "out/excluded.parquet").to_pylist()
+    assert [(r["subject_id"], r["reason"]) for r in excluded] == [(HERE, "shared_file")]
 
 
 def test_a_pattern_without_a_file_stops_the_study(study: dict, tmp_path: Path) -> None:
@@ -122,16 +151,27 @@ def test_the_search_finds_ids_in_tables_texts_and_names_and_prints_none(tmp_path
     pq.write_table(pa.table({"value": [9000001]}), results / "cohort/clean.parquet")
     texts = {
         "a.csv": f"x,{GONE},y", "b.json": f'{{"a": "{GONE}"}}', "c.html": f"<p>{GONE}</p>", "d.log": f"at {GONE}.",
-        "e.tsv": f"x\t{GONE}.0\t", "f.yaml": f"path: 90/{GONE}_20205_2_0.xml", "clean.log": "", "clean.bin": GONE,
+        "e.tsv": f"x\t{GONE}.0\t", "f.yaml": f"path: 90/{GONE}_20205_2_0.xml", "clean.log": "", "g.TXT": GONE,
+        "h": f"no suffix: {GONE}", "clean.bin": f"{HERE}",
         "clean.csv": f"1{GONE},{GONE}5,0.{GONE},{GONE}.5,a{GONE}",
     }  # fmt: skip
     for name, text in texts.items():
         (results / name).write_text(text)
     (results / f"{GONE}_x.png").write_text("")
+    (results / f"{HERE}.md").write_text(GONE)
+    paths = pa.table({"ecg_path": [f"90/{GONE}_20205_2_0.xml"], "flags": [["a", GONE]]})
+    pq.write_table(paths.select(["ecg_path"]), results / "cohort/p.parquet")
+    pq.write_table(paths.select(["flags"]), results / "cohort/q.parquet")
+    save_file({"x": np.zeros(9)}, results / "t.safetensors", metadata={"who": GONE})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.csv").write_text(GONE)
+    (results / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/round").symlink_to(results)
     found = verify_withdrawals(results, {GONE, "9000003"})
     assert found == [
-        ("<id>_x.png", 1), ("a.csv", 1), ("b.json", 1), ("c.html", 1), ("cohort/a.parquet", 2), ("cohort/b.parquet", 2),
-        ("d.log", 1), ("e.tsv", 1), ("f.yaml", 1),
+        ("<id>.md", 1), ("<id>_x.png", 1), ("a.csv", 1), ("b.json", 1), ("c.html", 1), ("cohort/a.parquet", 2),
+        ("cohort/b.parquet", 2), ("cohort/p.parquet", 1), ("cohort/q.parquet", 1), ("d.log", 1), ("e.tsv", 1),
+        ("f.yaml", 1), ("g.TXT", 1), ("h", 1), ("linked/a.csv", 1), ("t.safetensors", 1),
     ]  # fmt: skip
     assert verify_withdrawals(results, set()) == verify_withdrawals(results, {"9000004"}) == []
 
