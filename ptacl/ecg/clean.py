@@ -10,6 +10,7 @@ from scipy.signal import filtfilt, iirnotch, resample_poly
 
 from ptacl.ecg import phase, quality
 from ptacl.ecg.baseline import baseline, smoothing_of_corner
+from ptacl.ecg.gaps import fill_gaps, without_spikes
 from ptacl.ecg.record import EcgRecord
 from ptacl.ecg.rpeaks import find_r_peaks, heart_rate_bpm
 from ptacl.errors import UnusableEcg
@@ -52,14 +53,8 @@ def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> Cl
     for flag in ("poor_quality", "pacemaker"):
         if flag in flags and settings[flag] == "drop":
             raise UnusableEcg(flag, "dropped by the config")
-    signal, found = quality.complete_leads(record)
-    flags |= found
-    signal, cropped = _ten_seconds(signal, record.rate_hz, source)
-    flags |= cropped
-    signal, filled = quality.fill_gaps(signal)
-    flags |= {"gaps"} if filled else set()
-    assessed = quality.assess(signal, record.rate_hz, record.present)
-    flags |= assessed.flags
+    signal, assessed, found = _whole_strip(record, source)
+    flags |= found | assessed.flags
 
     strip = _resampled(signal.astype(np.float64), record.rate_hz)
     wander = baseline(strip, smoothing_of_corner(settings["corner_hz"], RATE_HZ))
@@ -68,15 +63,22 @@ def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> Cl
         strip = filtfilt(*iirnotch(settings["mains_hz"], NOTCH_Q, fs=RATE_HZ), strip, axis=1)
     strip[assessed.flat] = 0
     peaks = find_r_peaks(strip, RATE_HZ, record, ~assessed.flat)
-    ok = phase.phase_ok(peaks.samples) and "atrial_fibrillation" not in flags
+    ok = phase.phase_ok(peaks.samples) and "atrial_fibrillation" not in flags and not peaks.shifted
     if len(peaks.samples) < 2:
         flags.add("no_beats")
     if peaks.agreement is not None and abs(peaks.agreement - 1) > 0.15:
         flags.add("rate_disagrees")
-    device_beat = _device_beat(record)
-    beat = phase.align_beat(device_beat) if device_beat is not None else phase.median_beat(strip, peaks.samples)
-    beat[assessed.flat] = 0
+    if quality.implausible(record.measurements):
+        flags.add("measurement_implausible")
+    if peaks.shifted:
+        flags.add("beats_shifted")
     rate = heart_rate_bpm(peaks.samples, RATE_HZ)
+    beat, t_end = _device_beat(record)
+    if beat is None:
+        beat = phase.median_beat(strip, peaks.samples)
+    beat[assessed.flat] = 0
+    if t_end is None and np.isfinite(rate):
+        t_end = phase.t_end_ms(beat, 60000 / rate)
     return CleanEcg(
         counts=_counts(strip),
         median_beat=_counts(beat),
@@ -88,12 +90,25 @@ def clean_ecg(record: EcgRecord, settings: Mapping[str, Any], source: str) -> Cl
         beats_matched=peaks.beats_matched,
         rr_irregularity=phase.rr_irregularity(peaks.samples),
         phase_ok=ok,
-        t_end_ms=_t_end(record, device_beat, beat, rate),
+        t_end_ms=t_end,
         noise_ratio=quality.noise_ratio(strip, RATE_HZ),
         drift_uv=float(np.ptp(wander[~assessed.flat], axis=1).max() / 2 * 1000),
         einthoven_uv=assessed.einthoven_mv * 1000,
         flags=frozenset(flags),
     )
+
+
+def _whole_strip(record: EcgRecord, source: str) -> tuple[np.ndarray, quality.Quality, set[str]]:
+    """Ten seconds of twelve leads without gaps, float32 [12, n] in mV on the file's grid; their quality; and flags."""
+    quality.check_leads(record.present)
+    signal, flags = _ten_seconds(record.signal, record.rate_hz, source)
+    measured, filled = fill_gaps(without_spikes(signal[record.present]), record.rate_hz)
+    quality.check_amplitude(measured)
+    signal = signal.copy()
+    signal[record.present] = measured
+    signal, flat, derived = quality.complete_leads(signal, record.present)
+    gaps = {"gaps"} if filled else set()
+    return signal, quality.assess(signal, record.rate_hz, record.present, flat), flags | derived | gaps
 
 
 def _ten_seconds(signal: np.ndarray, rate_hz: float, source: str) -> tuple[np.ndarray, set[str]]:
@@ -120,24 +135,17 @@ def _resampled(signal: np.ndarray, rate_hz: float) -> np.ndarray:
     return signal
 
 
-def _device_beat(record: EcgRecord) -> np.ndarray | None:
-    """The device's median beat on the 500 Hz grid, float [12, m]; None where it gives none that is whole."""
-    beat = record.median_beat
-    if beat is None or not np.isfinite(beat).all() or not 0.5 <= beat.shape[1] / record.median_rate_hz <= 3:
-        return None
+def _device_beat(record: EcgRecord) -> tuple[np.ndarray | None, float | None]:
+    """The device's median beat, float32 [12, 600] at 500 Hz, R peak at sample 200; and its T offset, in ms from there."""
+    beat, said = record.median_beat, record.measurements
+    if beat is None:
+        return None, None
     ratio = Fraction(RATE_HZ / record.median_rate_hz).limit_denominator(1000)
-    return beat if ratio == 1 else resample_poly(beat, ratio.numerator, ratio.denominator, axis=1, padtype="line")
-
-
-def _t_end(record: EcgRecord, device_beat: np.ndarray | None, beat: np.ndarray, rate_bpm: float) -> float | None:
-    """The device's T offset, counted from the R peak of its median beat; else ours."""
-    offset = record.measurements.get("t_offset_ms", np.nan)
-    if device_beat is not None and np.isfinite(offset):
-        magnitude = np.square(device_beat - np.median(device_beat, axis=1, keepdims=True)).sum(0)
-        after_r = offset - float(np.argmax(magnitude)) / RATE_HZ * 1000
-        if 100 < after_r < 800:
-            return after_r
-    return phase.t_end_ms(beat, 60000 / rate_bpm) if np.isfinite(rate_bpm) else None
+    if ratio != 1:
+        beat = resample_poly(beat, ratio.numerator, ratio.denominator, axis=1, padtype="line")
+    r = phase.r_of_beat(beat, (said.get("q_onset_ms", np.nan), said.get("q_offset_ms", np.nan)))
+    after_r = said.get("t_offset_ms", np.nan) - r / RATE_HZ * 1000
+    return phase.align_beat(beat, r), after_r if 100 < after_r < 800 else None
 
 
 def _counts(millivolt: np.ndarray) -> np.ndarray:

@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from ptacl.ecg.magnitude import spatial_magnitude, without_pacing_spikes
+
 RATE_HZ = 500
 BEAT_SAMPLES, R_SAMPLE = 600, 200
+QRS_REACH = 30
 RR_TOLERANCE = 0.20
 MAX_RELATIVE_RMSSD = 0.15
 
@@ -52,10 +55,24 @@ def median_beat(strip: np.ndarray, r_peaks: np.ndarray) -> np.ndarray:
     return _centred(beats)
 
 
-def align_beat(beat: np.ndarray) -> np.ndarray:
-    """A device's median beat float [12, m] at 500 Hz, shifted so that its R peak lies at sample 200: float32 [12, 600]."""
-    beat = np.nan_to_num(beat)
-    r = int(np.argmax(_magnitude(_centred(beat))))
+def r_of_beat(beat: np.ndarray, qrs_ms: tuple[float, float]) -> int:
+    """The sample of the R peak of a device's median beat, float [12, m] at 500 Hz: the largest spatial magnitude of its
+    QRS complex, since that of the T wave may be larger.
+
+    `qrs_ms`: the device's onset and offset from the start of the beat. Where they are NaN or lie outside of it, the
+    complex is sought 60 ms round the steepest slope.
+    """
+    magnitude = spatial_magnitude(without_pacing_spikes(_centred(beat)))
+    onset, offset = (t / 1000 * RATE_HZ for t in qrs_ms)
+    if not 0 <= onset < offset < len(magnitude):
+        steepest = int(np.argmax(np.abs(np.diff(magnitude))))
+        onset, offset = max(steepest - QRS_REACH, 0), min(steepest + QRS_REACH, len(magnitude) - 1)
+    first = int(onset)
+    return first + int(np.argmax(magnitude[first : int(offset) + 1]))
+
+
+def align_beat(beat: np.ndarray, r: int) -> np.ndarray:
+    """A device's median beat float [12, m] at 500 Hz, its R peak at sample r, shifted to sample 200: float32 [12, 600]."""
     columns = np.clip(np.arange(BEAT_SAMPLES) - R_SAMPLE + r, 0, beat.shape[1] - 1)
     return _centred(beat[:, columns])
 
@@ -66,7 +83,7 @@ def t_end_ms(beat: np.ndarray, rr_ms: float) -> float | None:
     The tangent method on the spatial magnitude: the steepest fall after the T peak, extended to the level before the P
     wave of the next beat.
     """
-    magnitude = _magnitude(beat)
+    magnitude = spatial_magnitude(beat)
     magnitude = np.convolve(magnitude, np.ones(11) / 11, mode="same")
     first, last = R_SAMPLE + 60, min(R_SAMPLE + int(0.65 * rr_ms / 1000 * RATE_HZ), BEAT_SAMPLES - 10)
     if last - first < 40:
@@ -86,8 +103,3 @@ def t_end_ms(beat: np.ndarray, rr_ms: float) -> float | None:
 
 def _centred(beat: np.ndarray) -> np.ndarray:
     return (beat - np.median(beat, axis=1, keepdims=True)).astype(np.float32)
-
-
-def _magnitude(beat: np.ndarray) -> np.ndarray:
-    """Root mean square over the leads, per sample."""
-    return np.sqrt(np.mean(np.square(beat, dtype=np.float64), axis=0))

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ptacl.errors import UnreadableEcg
+
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 LIMB, CHEST = slice(0, 6), slice(6, 12)
 
@@ -30,9 +32,10 @@ class EcgRecord:
 
     signal: float32 [12, n] in mV, standard lead order, NaN where the file has no value.
     present: bool [12], leads the file holds a value of (before any is derived from others).
-    measurements: the device's own, such as `qrs_ms`; NaN where it gives none.
+    measurements: the device's own, such as `qrs_ms`; NaN where it gives none. Besides MEASUREMENTS they may hold
+    `q_onset_ms`, `q_offset_ms` and `t_offset_ms`, from the start of the median beat.
     beat_times_ms: the device's beats, from the start of the strip; empty when it lists none.
-    median_beat: the device's float32 [12, m] in mV with its rate, or None.
+    median_beat: the device's float32 [12, m] in mV with its rate, or None where it gives none that is whole.
     flags: what the reader noticed, such as `trailing_comma` or `pacemaker`.
     statements: codes of the device's statements (`ptacl.ecg.statements`).
     mains_filter_hz: mains frequencies that the device says it has filtered out already.
@@ -67,16 +70,30 @@ def assemble(found: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return signal, present
 
 
-def derive_limb_leads(signal: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Absent limb leads computed from those there: signal [12, n] and present [12] afterwards.
+def derive_limb_leads(signal: np.ndarray, present: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Limb leads that are not `present` (bool [12]), computed from `usable` ones: signal [12, n], present [12] afterwards.
 
-    By least squares over the leads there; needs two independent ones, and changes nothing without.
+    By least squares; needs two usable ones, any two of which are independent, and changes nothing without.
     """
-    there, absent = np.flatnonzero(present[LIMB]), np.flatnonzero(~present[LIMB])
-    if len(absent) == 0 or len(there) < 2 or np.linalg.matrix_rank(LIMB_FROM_I_II[there]) < 2:
+    known, absent = np.flatnonzero(usable[LIMB]), np.flatnonzero(~present[LIMB])
+    if len(absent) == 0 or len(known) < 2:
         return signal, present
     signal, present = signal.copy(), present.copy()
-    i_ii = np.linalg.pinv(LIMB_FROM_I_II[there]) @ signal[there].astype(np.float64)
+    i_ii = np.linalg.pinv(LIMB_FROM_I_II[known]) @ signal[known].astype(np.float64)
     signal[absent] = LIMB_FROM_I_II[absent] @ i_ii
     present[absent] = True
     return signal, present
+
+
+def whole_beat(found: dict[str, np.ndarray], rate_hz: float) -> np.ndarray:
+    """A device's median beat, float32 [12, m], from its leads by standard name; absent limb leads are derived.
+
+    Raises UnreadableEcg(`no_median_beat`) for leads of different lengths, too few of them, a sample that is no number,
+    nothing but constant leads, or another length than 0.5 to 3 s.
+    """
+    signal, present = assemble(found)
+    signal, present = derive_limb_leads(signal, present, present)
+    alike = len({len(v) for v in found.values()}) == 1 and 0.5 <= signal.shape[1] / rate_hz <= 3
+    if not alike or not present.all() or not np.isfinite(signal).all() or not np.ptp(signal, axis=1).any():
+        raise UnreadableEcg("no_median_beat", "the device's median beat is not whole")
+    return signal

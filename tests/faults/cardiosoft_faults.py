@@ -68,11 +68,7 @@ def all_counts(change: Callable[[list[str]], list[str]]) -> Callable[[Path], Pat
 
 
 def without(*names: str) -> Callable[[Path], Path]:
-    def edit(root: etree._Element) -> None:
-        for name in names:
-            root.find("StripData").remove(lead(root, name))
-
-    return tree(edit)
+    return tree(absent(*names))
 
 
 def replaced(values: dict[int, str]) -> Callable[[list[str]], list[str]]:
@@ -150,8 +146,49 @@ def half_resolution(folder: Path) -> Path:
 def too_large(folder: Path) -> Path:
     path = write(folder, SOUND)
     with path.open("r+b") as f:
-        f.truncate(65 * 2**20)  # a hole: takes no room on disk
+        f.truncate(11 * 10**6)  # a hole: takes no room on disk
     return path
+
+
+def median_beat(
+    change: Callable[[list[str]], list[str]], *names: str, valid: tuple[int, int] = (0, 599)
+) -> Callable[[Path], Path]:
+    """The sound file with leads of its median beat changed, all where none is named, and its valid samples stated."""
+
+    def edit(root: etree._Element) -> None:
+        block = root.find("RestingECGMeasurements/MedianSamples")
+        for element in block.iterfind("WaveformData"):
+            if not names or element.get("lead") in names:
+                element.text = ",".join(change("".join(element.text.split()).split(",")))
+        etree.SubElement(block, "FirstValid").text, etree.SubElement(block, "LastValid").text = map(str, valid)
+
+    return tree(edit)
+
+
+def each(*edits: Callable[[etree._Element], object]) -> Callable[[Path], Path]:
+    """The sound file after several edits."""
+    return tree(lambda root: [edit(root) for edit in edits])
+
+
+def absent(*names: str) -> Callable[[etree._Element], object]:
+    return lambda root: [root.find("StripData").remove(lead(root, name)) for name in names]
+
+
+def flat(name: str) -> Callable[[etree._Element], object]:
+    return lambda root: setattr(lead(root, name), "text", ",".join(["0"] * 5000))
+
+
+def negated(name: str) -> Callable[[etree._Element], object]:
+    def edit(root: etree._Element) -> None:
+        element = lead(root, name)
+        element.text = ",".join(str(-int(x)) for x in "".join(element.text.split()).split(","))
+
+    return edit
+
+
+def later(ms: int) -> Callable[[str], str]:
+    """The device's beat times moved."""
+    return lambda t: re.sub(r'(<Time units="ms">)(\d+)', lambda found: f"{found[1]}{int(found[2]) + ms}", t)
 
 
 _BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
@@ -177,7 +214,8 @@ FAULTS: dict[str, Fault] = {
     "stray bytes": Fault("control characters in the middle", raw(lambda d: d[:5000] + b"\0\1\2" + d[5000:]), "bad_xml"),
     "text, not XML": Fault("a note under an ECG's name", raw(lambda d: b"see mail of Monday"), "not_an_ecg"),
     "another XML": Fault("another root element", text(lambda t: t.replace("CardiologyXML", "Report")), "not_an_ecg"),
-    "larger than 64 MiB": Fault("an absurd size", too_large, "too_large"),
+    "UTF-16, cut": Fault("half of what that editor saved", lambda f: write(f, SOUND.decode("latin-1").replace("ISO-8859-1", "UTF-16").encode("utf-16")[:100_001]), "truncated"),
+    "larger than 10 MB": Fault("an absurd size", too_large, "too_large"),
     "ten thousand nested elements": Fault(
         "deep nesting", text(lambda t: t.replace("<FullDisclosure/>", "<x>" * 10_000 + "</x>" * 10_000)), "bad_xml"
     ),
@@ -194,6 +232,10 @@ FAULTS: dict[str, Fault] = {
     "two limb leads left": Fault(
         "only aVR and III of the limb leads", without("I", "II", "aVL", "aVF"), flags=frozenset({"leads_derived"}), tolerance=4
     ),
+    "a flat lead left out": Fault(
+        "I absent and II flat: I from the other four", each(absent("I"), flat("II")), flags=frozenset({"flat_lead", "leads_derived"}), tolerance=None
+    ),
+    "one live limb lead left": Fault("I and a flat II of the limb leads", each(absent("III", "aVR", "aVL", "aVF"), flat("II")), "missing_leads"),
     "one limb lead left": Fault("only lead I of the limb leads", without("II", "III", "aVR", "aVL", "aVF"), "missing_leads"),
     "a chest lead absent": Fault("V4 absent", without("V4"), "missing_leads"),
     "a lead twice, alike": Fault("V2 twice with the same samples", tree(duplicate)),
@@ -202,6 +244,12 @@ FAULTS: dict[str, Fault] = {
     "many blank samples": Fault(
         "one sample in eight blank", counts("V1", lambda n: ["" if i % 8 == 0 else x for i, x in enumerate(n)]), "bad_values"
     ),
+    "a tenth of a lead blank": Fault(
+        "one sample in ten of V1, under 1 % of all", counts("V1", lambda n: ["" if i % 10 == 0 else x for i, x in enumerate(n)]), "bad_values"
+    ),
+    "a long gap": Fault("240 ms of V1 blank", counts("V1", replaced(dict.fromkeys(range(1000, 1120), ""))), "bad_values"),
+    "a sentinel": Fault("20 samples of -32768", counts("V1", replaced(dict.fromkeys(range(1000, 1020), "-32768"))), flags=frozenset({"gaps"}), tolerance=10),
+    "a sentinel all along": Fault("-32768 for 300 ms", counts("V1", replaced(dict.fromkeys(range(1000, 1150), "-32768"))), "bad_amplitude"),
     "trailing comma": Fault("a comma and a new line at the end", counts("V1", lambda n: [*n, "\n\t"]), flags=frozenset({"trailing_comma"})),
     "a lone minus sign": Fault("`-` for a number", counts("V1", replaced({7: "-"})), "bad_number"),
     "semicolons": Fault("`;` between samples", counts("V1", lambda n: n, ";"), "bad_number"),
@@ -209,6 +257,7 @@ FAULTS: dict[str, Fault] = {
     "NaN as text": Fault("`NaN` for a number", counts("V1", replaced({7: "NaN"})), "bad_number"),
     "infinity as text": Fault("`1e999` for a number", counts("V1", replaced({7: "1e999"})), "bad_number"),
     "more than 16 bits": Fault("70000, which would wrap to 4464", counts("V1", replaced({7: "70000"})), "bad_number"),
+    "just over 16 bits": Fault("32768", counts("V1", replaced({7: "32768"})), "bad_number"),
     "a comment among samples": Fault(
         "an XML comment that would end the text", text(lambda t: t.replace("</WaveformData>", "<!-- x -->1,2</WaveformData>")), "bad_number"
     ),
@@ -218,6 +267,8 @@ FAULTS: dict[str, Fault] = {
         half_resolution,
     ),
     "unknown unit": Fault("furlongs per count", text(lambda t: t.replace("uVperLsb", "furlongs")), "bad_header"),
+    "a unit too large": Fault("5 mV per count", text(lambda t: t.replace("uVperLsb", "mVperLsb")), "bad_amplitude"),
+    "a unit too small": Fault("5 nV per count", text(lambda t: t.replace('units="uVperLsb">5<', 'units="uVperLsb">0.005<')), "bad_amplitude"),
     "no resolution": Fault("Resolution absent", set_text("StripData/Resolution", None), "bad_header"),
     "resolution zero": Fault("0 µV per count", set_text("StripData/Resolution", "0"), "bad_header"),
     "no sampling rate": Fault("SampleRate absent", set_text("StripData/SampleRate", None), "bad_header"),
@@ -241,6 +292,9 @@ FAULTS: dict[str, Fault] = {
     "dropout": Fault("V5 constant for 300 ms", counts("V5", lambda n: n[:1000] + [n[1000]] * 150 + n[1150:]), flags=frozenset({"dropout"}), tolerance=None),
     "leads swapped": Fault("I and II exchanged", tree(lambda r: swap(r, "I", "II")), "einthoven"),
     "chest for limb lead": Fault("V3 and III exchanged", tree(lambda r: swap(r, "V3", "III")), "einthoven"),
+    "chest for limb lead, II absent": Fault("V3 and III exchanged, no II", each(absent("II"), lambda r: swap(r, "V3", "III")), "einthoven"),
+    "chest for limb lead, I flat": Fault("V3 and III exchanged, I of zeros", each(flat("I"), lambda r: swap(r, "V3", "III")), "einthoven"),
+    "a lead reversed, II absent": Fault("I negated, no II", each(absent("II"), negated("I")), "einthoven"),
     "poor quality": Fault(
         "the device says `Poor data quality`", text(lambda t: t.replace("---", "*** Poor data quality ***")), flags=frozenset({"poor_quality"})
     ),
@@ -252,13 +306,22 @@ FAULTS: dict[str, Fault] = {
     "pacemaker, dropped": Fault(
         "the same, with `ecg.pacemaker: drop`", set_text("PatientInfo/PaceMaker", "yes"), "pacemaker", settings={"pacemaker": "drop"}
     ),
+    "device beats late": Fault("the device's beats 250 ms after the R peaks", text(later(250)), flags=frozenset({"beats_shifted"})),
+    "measurements of zero": Fault("0 for PQ, QT and axes", text(lambda t: re.sub(EMPTY_MEASUREMENTS, r"<\1\2>0<", t))),
     "empty measurements": Fault("no value for PQ, QT and axes", text(lambda t: re.sub(EMPTY_MEASUREMENTS, r"<\1\2><", t))),
     "measurements in words": Fault("`normal` for a number", text(lambda t: re.sub(EMPTY_MEASUREMENTS, r"<\1\2>normal<", t))),
     "device rate in error": Fault(
         "VentricularRate twice as high", text(lambda t: re.sub(r">\d+</VentricularRate>", ">190</VentricularRate>", t)), flags=frozenset({"rate_disagrees"})
     ),
+    "device QT in error": Fault(
+        "QTInterval of 900 ms", text(lambda t: re.sub(r">\d+</QTInterval>", ">900</QTInterval>", t)), flags=frozenset({"measurement_implausible"})
+    ),
     "no median beat": Fault("MedianSamples absent: ours is taken", set_text("RestingECGMeasurements/MedianSamples", None)),
     "broken median beat": Fault(
         "a word in the median beat: ours is taken", set_text("RestingECGMeasurements/MedianSamples/WaveformData", "1,x"), flags=frozenset({"no_median_beat"})
     ),
+    "ragged median beat": Fault("V1 of half the length: ours is taken", median_beat(lambda n: n[:300], "V1"), flags=frozenset({"no_median_beat"})),
+    "median beat of zeros": Fault("ours is taken", median_beat(lambda n: ["0"] * len(n)), flags=frozenset({"no_median_beat"})),
+    "median beat valid in part": Fault("30000 before FirstValid", median_beat(lambda n: ["30000"] * 60 + n[60:], valid=(60, 599))),
+    "median beat valid nowhere": Fault("LastValid before FirstValid: ours is taken", median_beat(lambda n: n, valid=(400, 100)), flags=frozenset({"no_median_beat"})),
 }  # fmt: skip

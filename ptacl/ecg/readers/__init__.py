@@ -27,8 +27,10 @@ def read_ecg(path: str | Path) -> EcgRecord:
     path = Path(path)
     try:
         return _read(path)
-    except OSError as e:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as e:
         raise UnreadableEcg("missing_file", type(e).__name__) from None
+    except OSError as e:
+        raise UnreadableEcg("unreadable", type(e).__name__) from None
 
 
 def _read(path: Path) -> EcgRecord:

@@ -7,18 +7,18 @@ statements. Names, dates and free text stay in the file.
 import numpy as np
 from lxml import etree
 
-from ptacl.ecg.readers.xml import number, text_of
-from ptacl.ecg.record import EcgRecord, assemble, standard_lead
+from ptacl.ecg.readers.xml import measured, number, text_of
+from ptacl.ecg.record import EcgRecord, assemble, standard_lead, whole_beat
 from ptacl.ecg.statements import FLAGS, codes_of
 from ptacl.errors import UnreadableEcg
 
-MAX_COUNT = 32768
+MIN_COUNT, MAX_COUNT = -32768, 32767
 
 _MEASUREMENTS = {
     "ventricular_rate_bpm": "VentricularRate", "p_duration_ms": "PDuration", "pq_ms": "PQInterval",
     "qrs_ms": "QRSDuration", "qt_ms": "QTInterval", "qtc_ms": "QTCInterval", "rr_ms": "RRInterval",
     "pp_ms": "PPInterval", "p_axis_deg": "PAxis", "r_axis_deg": "RAxis", "t_axis_deg": "TAxis", "n_qrs": "QRSNum",
-    "t_offset_ms": "TOffset",
+    "q_onset_ms": "QOnset", "q_offset_ms": "QOffset", "t_offset_ms": "TOffset",
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def read_cardiosoft(root: etree._Element) -> EcgRecord:
     if block is not None and block.find(".//WaveformData") is not None:
         try:
             beats, median_rate = _waveforms(block, set())
-            median = assemble(beats)[0] if len(beats) == 12 else None
+            median = _valid(block, whole_beat(beats, median_rate))
         except UnreadableEcg:
             flags.add("no_median_beat")
     statements = _statements(root)
@@ -49,7 +49,9 @@ def read_cardiosoft(root: etree._Element) -> EcgRecord:
         rate_hz=rate_hz,
         signal=signal,
         present=present,
-        measurements={k: number(root.findtext(f"RestingECGMeasurements/{e}")) for k, e in _MEASUREMENTS.items()},
+        measurements=measured(
+            {k: number(root.findtext(f"RestingECGMeasurements/{e}")) for k, e in _MEASUREMENTS.items()}
+        ),
         beat_times_ms=_beat_times(strip),
         median_beat=median,
         median_rate_hz=median_rate,
@@ -82,6 +84,16 @@ def _waveforms(block: etree._Element, flags: set[str]) -> tuple[dict[str, np.nda
     return leads, rate_hz
 
 
+def _valid(block: etree._Element, beat: np.ndarray) -> np.ndarray:
+    """A median beat [12, m] whose first and last valid samples stand for those beyond, which are no part of it."""
+    first, last = number(text_of(block, "FirstValid")), number(text_of(block, "LastValid"))
+    end = beat.shape[1] - 1
+    low, high = first if first > 0 else 0, last if last < end else end
+    if not 0 <= low < high:
+        raise UnreadableEcg("no_median_beat", "no sample of the median beat is valid")
+    return beat[:, np.clip(np.arange(end + 1), int(low), int(high))]
+
+
 def _millivolt_per_count(block: etree._Element) -> float:
     element = block.find(".//Resolution")
     resolution = number(element.text if element is not None else None)
@@ -109,7 +121,7 @@ def parse_counts(text: str, flags: set[str]) -> np.ndarray:
         values = np.loadtxt([line], dtype=np.int32, delimiter=",", comments=None, ndmin=1).astype(np.float64)
     except (ValueError, OverflowError):
         values = _counts_one_by_one(line, flags)
-    if np.nanmax(np.abs(values), initial=0) > MAX_COUNT:
+    if np.nanmin(values, initial=0) < MIN_COUNT or np.nanmax(values, initial=0) > MAX_COUNT:
         raise UnreadableEcg("bad_number", "a sample that the device's 16 bits can't hold")
     return values
 

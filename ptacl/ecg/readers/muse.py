@@ -5,13 +5,14 @@ Layout after public sample exports (BRAVEHEART, easyRecg). Names, dates and free
 
 import base64
 import binascii
+import re
 import zlib
 
 import numpy as np
 from lxml import etree
 
-from ptacl.ecg.readers.xml import number, text_of
-from ptacl.ecg.record import EcgRecord, assemble, derive_limb_leads, standard_lead
+from ptacl.ecg.readers.xml import measured, number, text_of
+from ptacl.ecg.record import EcgRecord, assemble, standard_lead, whole_beat
 from ptacl.ecg.statements import FLAGS, codes_of
 from ptacl.errors import UnreadableEcg
 
@@ -24,7 +25,9 @@ _MILLIVOLT = {"MICROVOLTS": 0.001, "MILLIVOLTS": 1.0}
 
 def read_muse(root: etree._Element) -> EcgRecord:
     """Reads the parsed `RestingECG`. Raises UnreadableEcg."""
-    blocks = {(b.findtext("WaveformType") or "").strip().lower(): b for b in root.iterfind("Waveform")}
+    blocks: dict[str, etree._Element] = {}
+    for block in root.iterfind("Waveform"):
+        blocks.setdefault((block.findtext("WaveformType") or "").strip().lower(), block)  # the first of a type
     rhythm = blocks.get("rhythm")
     if rhythm is None or rhythm.find("LeadData") is None:
         raise UnreadableEcg("no_strip", "no Waveform of the type Rhythm")
@@ -35,12 +38,11 @@ def read_muse(root: etree._Element) -> EcgRecord:
     if "median" in blocks:
         try:
             beats, median_rate = _waveforms(blocks["median"])
-            median, there = derive_limb_leads(*assemble(beats))
-            median = median if there.all() else None
+            median = whole_beat(beats, median_rate)
         except UnreadableEcg:
             flags.add("no_median_beat")
     statements = codes_of(e.text for e in root.iterfind("Diagnosis/DiagnosisStatement/StmtText"))
-    mains = number(rhythm.findtext("ACFilter"))
+    mains = {int(x) for x in re.findall(r"[0-9]{1,3}", rhythm.findtext("ACFilter") or "")}  # `60`, `50 HZ`, `NONE`
     return EcgRecord(
         format="muse-xml",
         rate_hz=rate_hz,
@@ -52,7 +54,7 @@ def read_muse(root: etree._Element) -> EcgRecord:
         median_rate_hz=median_rate,
         flags=flags | (statements & FLAGS),
         statements=statements,
-        mains_filter_hz=frozenset({int(mains)} & {50, 60}) if np.isfinite(mains) else frozenset(),
+        mains_filter_hz=frozenset(mains & {50, 60}),
     )
 
 
@@ -98,8 +100,10 @@ def _measurements(root: etree._Element) -> dict[str, float]:
     if block is None:
         return {}
     found = {k: number(block.findtext(e)) for k, e in _MEASUREMENTS.items()}
+    found["rr_ms"] = number(text_of(root, "GlobalRR"))
     rate = number(block.findtext("ECGSampleBase"))
     if rate > 0:
-        ms = {e: number(block.findtext(e)) * 1000 / rate for e in ("POnset", "POffset", "TOffset")}
-        found |= {"p_duration_ms": ms["POffset"] - ms["POnset"], "t_offset_ms": ms["TOffset"]}
-    return found | {"rr_ms": number(text_of(root, "GlobalRR"))}
+        ms = {e: number(block.findtext(e)) * 1000 / rate for e in ("POnset", "POffset", "QOnset", "QOffset", "TOffset")}
+        found |= {"q_onset_ms": ms["QOnset"], "q_offset_ms": ms["QOffset"], "t_offset_ms": ms["TOffset"]}
+        found["p_duration_ms"] = ms["POffset"] - ms["POnset"]
+    return measured(found)

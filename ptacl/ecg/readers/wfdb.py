@@ -38,6 +38,7 @@ class _Signal:
     offset: int
     gain: float
     baseline: int
+    checksum: int  # 0 where none is stated
     unit: str
     name: str
 
@@ -60,10 +61,12 @@ def read_wfdb(header: Path) -> EcgRecord:
     for file in dict.fromkeys(s.file for s in signals if s.lead is not None):
         group = [s for s in signals if s.file == file]
         for signal, counts in zip(group, _read_group(header.parent / file, group, n_samples), strict=True):
-            if signal.lead is not None and signal.lead not in leads:
-                leads[signal.lead] = ((counts - signal.baseline) / signal.gain * _MILLIVOLT[signal.unit]).astype(
-                    np.float32
-                )
+            if signal.lead is None:
+                continue
+            values = _millivolts(signal, counts)
+            if signal.lead in leads and not np.array_equal(leads[signal.lead], values, equal_nan=True):
+                raise UnreadableEcg("duplicate_lead", "a lead is there twice, with other samples")
+            leads[signal.lead] = values
     if not leads:
         raise UnreadableEcg("not_an_ecg", "no signal is one of the twelve leads in volts")
     signal_mv, present = assemble(leads)
@@ -74,7 +77,11 @@ def parse_header(data: bytes) -> tuple[float, int | None, list[_Signal]]:
     """Rate in Hz, samples per signal (None when not stated) and the signals of a header. Raises UnreadableEcg."""
     if len(data) > MAX_HEADER_BYTES:
         raise UnreadableEcg("too_large", "the WFDB header is larger than 256 KiB")
-    lines = [x.strip() for x in data.decode("utf-8", "replace").splitlines()]
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:  # older recorders write the micro sign in Latin-1, in which any byte is a character
+        text = data.decode("latin-1")
+    lines = [x.strip() for x in text.splitlines()]
     lines = [x for x in lines if x and not x.startswith("#")]
     record = _RECORD.fullmatch(lines[0]) if lines else None
     if record is None:
@@ -113,13 +120,14 @@ def _parse_signal(line: str) -> _Signal:
         offset=int(form["offset"] or 0),
         gain=_float(gain["gain"]) or 200.0,
         baseline=int(gain["baseline"]) if gain["baseline"] else adc_zero,
+        checksum=int(fields[6]) if len(fields) > 6 and re.fullmatch(r"-?[0-9]{1,6}", fields[6]) else 0,
         unit=(gain["unit"] or "mV").lower(),
         name=fields[8] if len(fields) > 8 else "",
     )
 
 
 def _read_group(path: Path, group: list[_Signal], n_samples: int | None) -> np.ndarray:
-    """Counts float64 [signals, n] of the signals interleaved in one file; the format's missing value is NaN."""
+    """Counts, int [signals, n], of the signals interleaved in one file; the checksums of the twelve leads have to agree."""
     if len({(s.format, s.offset) for s in group}) > 1:
         raise UnreadableEcg("unsupported_format", "signals of different formats in one file")
     if group[0].format not in _DECODERS or not all(s.aligned for s in group):
@@ -133,29 +141,36 @@ def _read_group(path: Path, group: list[_Signal], n_samples: int | None) -> np.n
     n = n_samples or len(counts) // len(group)
     if n == 0 or len(counts) < n * len(group):
         raise UnreadableEcg("truncated", "the signal file is shorter than the header says")
-    return counts[: n * len(group)].reshape(n, len(group)).T
+    counts = counts[: n * len(group)].reshape(n, len(group)).T
+    for signal, own in zip(group, counts, strict=True):
+        if signal.lead is not None and signal.checksum and (int(own.sum(dtype=np.int64)) - signal.checksum) % 2**16:
+            raise UnreadableEcg("bad_checksum", "the samples of a lead do not agree with their checksum")
+    return counts
 
 
-def _missing(counts: np.ndarray, value: int) -> np.ndarray:
-    return np.where(counts == value, np.nan, counts.astype(np.float64))
+def _millivolts(signal: _Signal, counts: np.ndarray) -> np.ndarray:
+    """float32 [n] in mV; the format's missing value is NaN."""
+    with np.errstate(over="ignore"):  # of an absurd gain: infinite samples are refused with the gaps
+        values = (counts.astype(np.float64) - signal.baseline) / signal.gain * _MILLIVOLT[signal.unit]
+        return np.where(counts == _MISSING[signal.format], np.nan, values).astype(np.float32)
 
 
 def _decode_16(raw: bytes) -> np.ndarray:
-    return _missing(np.frombuffer(raw[: len(raw) // 2 * 2], "<i2"), -(2**15))
+    return np.frombuffer(raw[: len(raw) // 2 * 2], "<i2")
 
 
 def _decode_32(raw: bytes) -> np.ndarray:
-    return _missing(np.frombuffer(raw[: len(raw) // 4 * 4], "<i4"), -(2**31))
+    return np.frombuffer(raw[: len(raw) // 4 * 4], "<i4")
 
 
 def _decode_80(raw: bytes) -> np.ndarray:
-    return _missing(np.frombuffer(raw, "u1").astype(np.int32) - 128, -128)
+    return np.frombuffer(raw, "u1").astype(np.int32) - 128
 
 
 def _decode_24(raw: bytes) -> np.ndarray:
     b = np.frombuffer(raw[: len(raw) // 3 * 3], "u1").reshape(-1, 3).astype(np.int32)
     value = b[:, 0] | b[:, 1] << 8 | b[:, 2] << 16
-    return _missing(np.where(value >= 2**23, value - 2**24, value), -(2**23))
+    return np.where(value >= 2**23, value - 2**24, value)
 
 
 def _decode_212(raw: bytes) -> np.ndarray:
@@ -163,12 +178,13 @@ def _decode_212(raw: bytes) -> np.ndarray:
     n = len(raw) * 2 // 3  # an odd last sample has two bytes
     b = np.frombuffer(raw + bytes(-len(raw) % 3), "u1").reshape(-1, 3).astype(np.int32)
     pairs = np.stack([b[:, 0] | (b[:, 1] & 0x0F) << 8, b[:, 2] | (b[:, 1] & 0xF0) << 4], axis=1).ravel()[:n]
-    return _missing(np.where(pairs >= 2**11, pairs - 2**12, pairs), -(2**11))
+    return np.where(pairs >= 2**11, pairs - 2**12, pairs)
 
 
 _DECODERS: dict[int, Callable[[bytes], np.ndarray]] = {
     16: _decode_16, 24: _decode_24, 32: _decode_32, 80: _decode_80, 212: _decode_212,
 }  # fmt: skip
+_MISSING = {16: -(2**15), 24: -(2**23), 32: -(2**31), 80: -(2**7), 212: -(2**11)}
 
 
 def _float(text: str) -> float:

@@ -7,7 +7,8 @@ from lxml import etree
 
 from ptacl.errors import UnreadableEcg
 
-MAX_BYTES = 64 * 1024 * 1024
+# libxml2 refuses a text of ten million bytes; a UK Biobank file has one million in all.
+MAX_BYTES = 10_000_000
 
 
 def parse_xml(path: Path) -> etree._Element:
@@ -19,12 +20,14 @@ def parse_xml(path: Path) -> etree._Element:
     if size == 0:
         raise UnreadableEcg("empty_file")
     if size > MAX_BYTES:
-        raise UnreadableEcg("too_large", f"more than {MAX_BYTES // 2**20} MiB of XML")
+        raise UnreadableEcg("too_large", f"more than {MAX_BYTES // 10**6} MB of XML")
     data = path.read_bytes()
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError):
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            data = data.decode("utf-16", "ignore").encode()
         if b"<!ENTITY" in data:
             raise UnreadableEcg("hostile_xml", "an XML entity is declared") from None
         tag = next((t for t in (b"CardiologyXML", b"RestingECG") if b"<" + t in data), None)
@@ -47,6 +50,11 @@ def number(text: str | None) -> float:
     except ValueError:
         return float("nan")
     return value if np.isfinite(value) else float("nan")
+
+
+def measured(found: dict[str, float]) -> dict[str, float]:
+    """A device's intervals, rates and counts, of which zero and less stand for `not measured`, as NaN; axes as they are."""
+    return {k: v if v > 0 or k.endswith("_deg") else float("nan") for k, v in found.items()}
 
 
 def text_of(block: etree._Element, name: str) -> str | None:
