@@ -77,7 +77,7 @@ Member = ZipMember | FolderMember
 def members_of(path: Path) -> tuple[Sequence[Member], int]:
     """Members in the order of their names, and the number of those left out as damaged, encrypted or far too large.
 
-    Raises UnreadableCine: truncated, too_large.
+    Raises UnreadableCine: truncated, too_large, unsupported_zip.
     """
     if path.is_dir():
         return _folder(path)
@@ -114,9 +114,10 @@ def _zip(path: Path) -> tuple[list[Member], int]:
     archive = memoryview(data)
     members: list[Member] = []
     left_out = 0
+    infos = [m for m in infos if not m.is_dir() and not m.filename.lower().endswith(_OTHER_SUFFIXES)]
+    if infos and not any(_is_plain(m) for m in infos):
+        raise UnreadableCine("unsupported_zip", "members are encrypted, or packed otherwise than by deflate")
     for info in infos:
-        if info.is_dir() or info.filename.lower().endswith(_OTHER_SUFFIXES):
-            continue
         start = _data_start(data, info)
         if start is None:
             left_out += 1
@@ -126,11 +127,19 @@ def _zip(path: Path) -> tuple[list[Member], int]:
     return members, left_out
 
 
+def _is_plain(info: zipfile.ZipInfo) -> bool:
+    return info.compress_type in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED) and not info.flag_bits & 0x1
+
+
 def _data_start(data: bytes, info: zipfile.ZipInfo) -> int | None:
     """Where a member's bytes begin; None for one that is encrypted, packed otherwise, too large or out of bounds."""
-    plain = info.compress_type in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED) and not info.flag_bits & 0x1
     at = info.header_offset
-    if not plain or info.file_size > MAX_ENHANCED_BYTES or at + 30 > len(data) or data[at : at + 4] != b"PK\3\4":
+    if (
+        not _is_plain(info)
+        or info.file_size > MAX_ENHANCED_BYTES
+        or at + 30 > len(data)
+        or data[at : at + 4] != b"PK\3\4"
+    ):
         return None
     name, extra = struct.unpack_from("<HH", data, at + 26)
     start = at + 30 + name + extra

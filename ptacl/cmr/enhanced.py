@@ -1,7 +1,6 @@
 """Enhanced multi-frame MR objects: one file that holds every frame of one or of all slices."""
 
 import functools
-import io
 import warnings
 from typing import Any
 
@@ -9,7 +8,9 @@ import numpy as np
 import pydicom
 
 from ptacl.cmr.container import MAX_TOTAL_BYTES, Member
-from ptacl.cmr.header import Frame, decode, make_plane, rescaled
+from ptacl.cmr.dataset import open_dataset
+from ptacl.cmr.header import Frame, make_plane
+from ptacl.cmr.pixels import decode, has_overlay, rescaled
 
 MAX_FRAMES = 4096
 
@@ -20,7 +21,7 @@ def enhanced_frames(member: Member) -> list[Frame]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _frames(pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True), member)
+            return _frames(open_dataset(data, headers_only=True), member)
     except ValueError:
         raise
     except Exception as e:  # damaged functional groups make pydicom raise many types
@@ -29,6 +30,8 @@ def enhanced_frames(member: Member) -> list[Frame]:
 
 def _frames(dataset: pydicom.Dataset, member: Member) -> list[Frame]:
     count, rows, columns = int(dataset.NumberOfFrames), int(dataset.Rows), int(dataset.Columns)
+    if int(dataset.get("SamplesPerPixel", 1)) != 1:
+        raise ValueError("not a grey image")
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     if not 0 < count <= MAX_FRAMES or len(per_frame) != count or count * rows * columns * 2 > MAX_TOTAL_BYTES:
         raise ValueError("implausible number of frames")
@@ -68,14 +71,29 @@ class _Groups:
 
 
 class _Volume:
-    """The decoded pixels of one object, [frames, rows, columns], kept while its frames are in use."""
+    """The pixels of one object, decoded once for all its frames."""
 
     def __init__(self, member: Member) -> None:
         self._member = member
 
     @functools.cached_property
+    def _decoded(self) -> np.ndarray | None:
+        """None is kept too: damage would else be looked for again by every frame."""
+        try:
+            return decode(self._member.content())
+        except ValueError:
+            return None
+
+    @property
     def pixels(self) -> np.ndarray:
-        return decode(self._member.content())
+        """[frames, rows, columns]. Raises ValueError where they can't be decoded."""
+        if self._decoded is None:
+            raise ValueError("a multi-frame object that can't be decoded")
+        return self._decoded
+
+    @functools.cached_property
+    def has_overlay(self) -> bool:
+        return has_overlay(self._member.content(), explicit_little=False)
 
 
 def _frame(dataset: pydicom.Dataset, groups: _Groups, k: int, volume: _Volume, derived: bool) -> Frame:
@@ -104,6 +122,7 @@ def _frame(dataset: pydicom.Dataset, groups: _Groups, k: int, volume: _Volume, d
         nominal_rr_ms=groups.number(timing, "RRIntervalTimeNominal"),
         cycle_frames=0,
         plane=plane,
+        inverted=str(dataset.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1",
         load=load,
-        has_overlay=lambda: False,
+        has_overlay=lambda: volume.has_overlay,
     )

@@ -1,18 +1,17 @@
 """One image of a DICOM series: where it lies, when in the cycle it was taken, and how to get its pixels."""
 
-import io
-import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pydicom
 
-from ptacl.cmr.container import MAX_FILE_BYTES, Member
-from ptacl.cmr.tags import EXPLICIT_LITTLE, HEAD_BYTES, IMPLICIT_LITTLE, Tags, find_tags, tags_by_pydicom
+from ptacl.cmr.container import MAX_FILE_BYTES, MAX_TOTAL_BYTES, Member
+from ptacl.cmr.dataset import EXPLICIT_LITTLE, IMPLICIT_LITTLE, inflated
+from ptacl.cmr.pixels import decode, has_overlay, rescaled, stored_bits, tail
+from ptacl.cmr.tags import HEAD_BYTES, Tags, find_tags, tags_by_pydicom
+from ptacl.errors import UnreadableCine
 
-_MAX_SIDE = 4096
+_MAX_SIDE, MAX_VIEW_MM = 4096, 1000.0
 _PER_FRAME = frozenset({"AcquisitionTime", "InstanceNumber", "TriggerTime"})
 
 
@@ -37,7 +36,7 @@ class Frame:
     """One image with the tags a cine needs.
 
     `load` returns its pixels [rows, columns] or raises ValueError. `has_overlay` says whether the file carries drawn
-    contours, which only a look at the whole file can tell.
+    contours, which only a look at the whole file can tell. inverted: its largest value is black (MONOCHROME1).
     """
 
     series: str
@@ -50,6 +49,7 @@ class Frame:
     nominal_rr_ms: float
     cycle_frames: int  # CardiacNumberOfImages, 0 where the header does not say
     plane: Plane
+    inverted: bool
     load: Callable[[], np.ndarray]
     has_overlay: Callable[[], bool]
 
@@ -71,18 +71,23 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._shared: dict[tuple[tuple[str, bytes], ...], _Shared] = {}
+        self._whole_bytes = 0
 
     def read(self, member: Member) -> list[Frame]:
         """The frames of one member: none where it is no image with a position in the patient.
 
-        Raises ValueError where the member is damaged.
+        Raises ValueError where the member is damaged, UnreadableCine(`too_large`) where what had to be read whole adds up
+        to more than any cine has.
         """
         tags, broken_off = find_tags(member.head(HEAD_BYTES))
         if tags is None:
             # A long header, another byte order, no DICOM at all: only the whole file can tell.
             if not broken_off and not _may_be_dicom(member):
                 return []
-            data = member.content()
+            data = inflated(member.content())
+            self._whole_bytes += len(data)
+            if self._whole_bytes > MAX_TOTAL_BYTES:
+                raise UnreadableCine("too_large", "the files unpack to more than any cine has")
             tags, broken_off = find_tags(data)
             if broken_off:
                 raise ValueError("a header that breaks off")
@@ -115,6 +120,7 @@ class FrameReader:
             nominal_rr_ms=shared.nominal_rr_ms,
             cycle_frames=shared.cycle_frames,
             plane=shared.plane,
+            inverted=shared.inverted,
             load=pixels.load,
             has_overlay=pixels.has_overlay,
         )
@@ -122,7 +128,10 @@ class FrameReader:
 
 @dataclass(frozen=True, eq=False)
 class _Shared:
-    """What a header says of a whole slice. dtype: of plain 16-bit pixels, None where pydicom has to decode them."""
+    """What a header says of a whole slice.
+
+    dtype: of plain 16-bit pixels, None where pydicom has to decode them. bits: how many of the 16 count.
+    """
 
     series: str
     description: str
@@ -131,7 +140,10 @@ class _Shared:
     nominal_rr_ms: float
     cycle_frames: int
     plane: Plane
+    inverted: bool
+    explicit_little: bool
     dtype: str | None
+    bits: int
     slope: float
     intercept: float
 
@@ -139,7 +151,9 @@ class _Shared:
 def _shared(tags: Tags) -> _Shared:
     if int(tags.get("SamplesPerPixel", b"1")) != 1:
         raise ValueError("not a grey image")
-    plain = _text(tags, "TransferSyntaxUID") in (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+    syntax = _text(tags, "TransferSyntaxUID")
+    plain = syntax in (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+    high_bit = _integer(tags, "HighBit") if "HighBit" in tags else -1
     signed = _integer(tags, "PixelRepresentation")
     return _Shared(
         series=_text(tags, "SeriesInstanceUID"),
@@ -155,7 +169,10 @@ def _shared(tags: Tags) -> _Shared:
             int(tags["Rows"]),
             int(tags["Columns"]),
         ),
+        inverted=_text(tags, "PhotometricInterpretation") == "MONOCHROME1",
+        explicit_little=syntax not in ("", IMPLICIT_LITTLE),
         dtype=("<i2" if signed else "<u2") if plain and _integer(tags, "BitsAllocated") == 16 else None,
+        bits=stored_bits(_integer(tags, "BitsStored"), high_bit, 16),
         slope=_number(tags, "RescaleSlope"),
         intercept=_number(tags, "RescaleIntercept"),
     )
@@ -169,53 +186,18 @@ class _Pixels:
     shared: _Shared
 
     def has_overlay(self) -> bool:
-        """Whether group 6000, in which results carry their contours, is there; it lies after the private blocks."""
-        return re.search(rb"\x00\x60\x00\x30(OB|OW)", self.member.content()) is not None
+        return has_overlay(inflated(self.member.content()), self.shared.explicit_little)
 
     def load(self) -> np.ndarray:
         """[rows, columns]. Raises ValueError where the file is damaged."""
-        data, shared = self.member.content(), self.shared
+        data, shared = inflated(self.member.content()), self.shared
         shape = shared.plane.rows, shared.plane.columns
-        image = _tail(data, shape, shared.dtype) if shared.dtype else None
+        image = tail(data, shape, shared.dtype, shared.bits) if shared.dtype else None
         if image is None:
             image = decode(data)
         if image.shape != shape:
             raise ValueError("pixel data of another shape than the header says")
         return rescaled(image, shared.slope, shared.intercept)
-
-
-def rescaled(image: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """Stored values to the modality's, float32 where they differ; NaN stands for a header that does not say."""
-    slope, intercept = (1.0 if np.isnan(slope) else slope), (0.0 if np.isnan(intercept) else intercept)
-    if (slope, intercept) == (1.0, 0.0):
-        return image
-    return (image * np.float32(slope) + np.float32(intercept)).astype(np.float32)
-
-
-def _tail(data: bytes, shape: tuple[int, int], dtype: str) -> np.ndarray | None:
-    """Pixels from the last bytes of a file, if the element before them says that they are just that; else None."""
-    size = shape[0] * shape[1] * 2
-    start = len(data) - size
-    short, long = data[start - 8 : start], data[start - 12 : start]
-    length = size.to_bytes(4, "little")
-    tag = b"\xe0\x7f\x10\0"
-    if start >= 144 and (long in (tag + b"OW\0\0" + length, tag + b"OB\0\0" + length) or short == tag + length):
-        return np.frombuffer(data, dtype, shape[0] * shape[1], start).reshape(shape)
-    return None
-
-
-def decode(data: bytes) -> np.ndarray:
-    """Pixels of a file of any transfer syntax by pydicom. Raises ValueError where they can't be decoded."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            bare = data[128:132] != b"DICM"
-            dataset = pydicom.dcmread(io.BytesIO(data), force=bare)
-            if bare:  # without file meta the standard's default syntax holds
-                dataset.file_meta.TransferSyntaxUID = IMPLICIT_LITTLE
-            return dataset.pixel_array
-    except Exception as e:  # decoders raise many types
-        raise ValueError(f"pixel data can't be decoded ({type(e).__name__})") from None
 
 
 def make_plane(position: np.ndarray, orientation: np.ndarray, spacing: np.ndarray, rows: int, columns: int) -> Plane:
@@ -228,6 +210,8 @@ def make_plane(position: np.ndarray, orientation: np.ndarray, spacing: np.ndarra
         raise ValueError("implausible orientation")
     if not (np.all(spacing > 0.1) and np.all(spacing < 50)):
         raise ValueError("implausible pixel spacing")
+    if rows * spacing[0] > MAX_VIEW_MM or columns * spacing[1] > MAX_VIEW_MM:
+        raise ValueError("a field of view larger than any scanner")
     return Plane(
         position, row_axis / lengths[0], column_axis / lengths[1], (float(spacing[0]), float(spacing[1])), rows, columns
     )

@@ -10,9 +10,9 @@ MIN_SLICES = {"ukb": 6, "table": 3}
 MIN_FRAMES = 8
 
 
-def check(cine: Cine, source: str, wanted_slices: int = 1) -> None:
-    """Raises UnusableCine where a stack has too few slices or frames."""
-    needed = max(MIN_SLICES[source], wanted_slices)
+def check(cine: Cine, source: str, wanted_slices: int = 3) -> None:
+    """Raises UnusableCine where a stack has too few slices or frames; for the middle slice alone any stack will do."""
+    needed = max(MIN_SLICES[source], wanted_slices) if wanted_slices > 1 else 1
     if len(cine.slices) < needed:
         raise UnusableCine("too_few_slices", f"{len(cine.slices)} parallel slices, at least {needed} are needed")
     if cine.n_frames < MIN_FRAMES:

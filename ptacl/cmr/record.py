@@ -8,6 +8,13 @@ import numpy as np
 
 from ptacl.errors import UnreadableCine
 
+# Steps larger than this times the usual one are gaps.
+GAP = 1.5
+
+
+class DrawnImage(ValueError):
+    """Pixels with contours drawn into them: a result under a cine's name."""
+
 
 @dataclass(eq=False)
 class Slice:
@@ -39,6 +46,16 @@ class Slice:
     def normal(self) -> np.ndarray:
         normal = np.cross(self.row_axis, self.column_axis)
         return normal / np.linalg.norm(normal)
+
+    def mirrored(self) -> "Slice":
+        """The same slice with its columns counted from the other side."""
+        return replace(
+            self,
+            origin_mm=self.to_mm(0, self.shape[2] - 1),
+            row_axis=-self.row_axis,
+            load=lambda: self.load()[..., ::-1],
+            alternatives=[a.mirrored() for a in self.alternatives],
+        )
 
     def to_pixel(self, point_mm: np.ndarray) -> tuple[float, float]:
         """(row, column) of the point nearest to `point_mm` in the slice's plane."""
@@ -80,24 +97,37 @@ class Cine:
         """The same stack with the pixels of the slices `wanted` (all by default) in memory.
 
         A slice that can't be decoded gives way to another acquisition of it, else it is dropped (flag `slice_dropped`):
-        the result may be shorter. Raises UnreadableCine(`truncated`) where none is left.
+        the result may be shorter. Raises UnreadableCine: `no_cine_series` where contours are drawn into all that are
+        wanted, `truncated` where no slice is left.
         """
-        wanted = range(len(self.slices)) if wanted is None else sorted(set(wanted))
-        kept = {i: _first_decodable(self.slices[i]) if i in wanted else self.slices[i] for i in range(len(self.slices))}
-        there = [i for i, s in kept.items() if s is not None]
+        wanted = set(range(len(self.slices)) if wanted is None else wanted)
+        found = [_first_decodable(s) if i in wanted else s for i, s in enumerate(self.slices)]
+        if wanted and all(isinstance(found[i], DrawnImage) for i in wanted):
+            raise UnreadableCine("no_cine_series", "every image has contours drawn into it")
+        there = [i for i, s in enumerate(found) if isinstance(s, Slice)]
         if not there:
             raise UnreadableCine("truncated", "no slice can be decoded")
-        slices = [s for s in kept.values() if s is not None]
-        flags = self.flags.union({"slice_dropped"} if len(there) < len(self.slices) else (), *(s.flags for s in slices))
-        positions = self.positions_mm[there]
-        return replace(self, slices=slices, positions_mm=positions - positions[0], flags=flags)
+        slices = [found[i] for i in there]
+        positions = self.positions_mm[there] - self.positions_mm[there[0]]
+        flags = self.flags.union({"slice_dropped"} if len(there) < len(found) else (), *(s.flags for s in slices))
+        if has_gap(positions, self.slice_step_mm):
+            flags.add("slice_gap")
+        return replace(self, slices=slices, positions_mm=positions, flags=flags)
 
 
-def _first_decodable(slice_: Slice) -> Slice | None:
+def has_gap(positions_mm: np.ndarray, step_mm: float) -> bool:
+    """Whether two neighbours are further apart than slices usually are."""
+    return bool((np.diff(positions_mm) > GAP * step_mm).any())
+
+
+def _first_decodable(slice_: Slice) -> Slice | ValueError:
+    """The slice itself or its first alternative with pixels, else why there is none."""
+    reasons = []
     for candidate in (slice_, *slice_.alternatives):
         try:
             candidate.pixels  # noqa: B018 (decodes)
-        except ValueError:
-            continue
-        return candidate
-    return None
+        except ValueError as e:
+            reasons.append(e)
+        else:
+            return candidate
+    return next((r for r in reasons if not isinstance(r, DrawnImage)), reasons[0])

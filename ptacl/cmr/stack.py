@@ -2,20 +2,26 @@
 
 import numpy as np
 
-from ptacl.cmr.record import Cine, Slice
+from ptacl.cmr.record import Cine, Slice, has_gap
 from ptacl.errors import UnreadableCine
 
 # Orientation cosines that agree better than this are the same orientation (some headers differ by rounding).
 PARALLEL = 0.999
 # The heart's apex points to the patient's left, front and feet: LPS +x, -y, -z.
 TOWARDS_APEX = np.array([1.0, -1.0, -1.0]) / np.sqrt(3)
-GAP = 1.5
 # Heart beats from 20 to 200 per minute.
 RR_MS = (300, 3000)
+# A header's RR interval that is further than this from what the frames fill is another beat's, or none.
+RR_DISAGREES = 0.2
 
 
 def order_stack(kind: str, slices: list[Slice], rr_ms: float | None, n_repeats: int, flags: set[str]) -> Cine:
-    """Orders slices along their common normal, from base to apex. Raises UnreadableCine(`bad_geometry`)."""
+    """Orders slices along their common normal, from base to apex. Raises UnreadableCine(`bad_geometry`).
+
+    `rr_ms` is the header's RR interval, where there is one. Every slice is seen from the apex, as scanners store them: one
+    that is stored as seen from the base is mirrored.
+    """
+    slices = [s.mirrored() if s.normal @ TOWARDS_APEX > 0 else s for s in slices]
     normal = slices[0].normal
     if any(abs(s.normal @ normal) < PARALLEL for s in slices):
         raise UnreadableCine("bad_geometry", "slices are not parallel")
@@ -28,9 +34,14 @@ def order_stack(kind: str, slices: list[Slice], rr_ms: float | None, n_repeats: 
     step = float(np.median(steps)) if len(steps) else 0.0
     if len(steps) and (step <= 0.5 or step > 50):
         raise UnreadableCine("bad_geometry", "an implausible distance between slices")
-    if (steps > GAP * step).any():
+    if has_gap(place, step):
         flags.add("slice_gap")
-    rr_ms = rr_ms if rr_ms is not None else _rr_of_triggers(slices)
+    filled_ms = _rr_of_triggers(slices)
+    if rr_ms is None:
+        rr_ms = filled_ms
+    elif filled_ms is not None and abs(rr_ms - filled_ms) > RR_DISAGREES * filled_ms:
+        rr_ms = filled_ms
+        flags.add("rr_disagrees")
     if rr_ms is None:
         flags.add("no_timing")
     return Cine(
@@ -47,11 +58,8 @@ def order_stack(kind: str, slices: list[Slice], rr_ms: float | None, n_repeats: 
 
 def _rr_of_triggers(slices: list[Slice]) -> float | None:
     """n frames at equal distances fill one RR interval."""
-    values = [
-        float(np.median(np.diff(s.trigger_ms))) * len(s.trigger_ms)
-        for s in slices
-        if len(s.trigger_ms) > 1 and np.isfinite(s.trigger_ms).all()
-    ]
+    triggers = [s.trigger_ms for s in slices if len(s.trigger_ms) > 1 and np.isfinite(s.trigger_ms).all()]
+    values = [float(t[-1] - t[0]) * len(t) / (len(t) - 1) for t in triggers]
     rr = float(np.median(values)) if values else 0.0
     return rr if RR_MS[0] <= rr <= RR_MS[1] else None
 

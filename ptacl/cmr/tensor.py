@@ -12,11 +12,28 @@ HEART_RADIUS_MM, AS_ANY = 55.0, 0.05
 
 
 def choose_slices(positions_mm: np.ndarray, count: int) -> list[int]:
-    """Indices of the `count` slices nearest to equal parts of the stack's length (three: 25, 50, 75 %), ties to the base."""
+    """Indices of the `count` slices nearest to equal parts of the stack's length (three: 25, 50, 75 %), ties to the base.
+
+    They ascend and no slice is taken twice: the sum of the distances is the least possible. A stack of fewer slices gives
+    them all.
+    """
+    count = min(count, len(positions_mm))
     length = positions_mm[-1] - positions_mm[0]
     targets = positions_mm[0] + length * (np.arange(count) + 1) / (count + 1)
-    # Rounded, so that an exact tie stays one in floating point.
-    return [int(np.argmin(np.round(np.abs(positions_mm - t), 3))) for t in targets]
+    # In whole micrometres, so that an exact tie stays one.
+    distance = np.rint(np.abs(positions_mm - targets[:, None]) * 1000).astype(np.int64)
+    n = len(positions_mm)
+    # least[k, i]: the least sum for the targets from k on, with slices from i on.
+    least = np.full((count + 1, n + 1), np.iinfo(np.int64).max // 2)
+    least[count] = 0
+    for k in reversed(range(count)):
+        for i in reversed(range(n)):
+            least[k, i] = min(least[k, i + 1], distance[k, i] + least[k + 1, i + 1])
+    chosen = [-1]
+    for k in range(count):
+        i = chosen[-1] + 1
+        chosen.append(next(j for j in range(i, n) if distance[k, j] + least[k + 1, j + 1] == least[k, i]))
+    return chosen[1:]
 
 
 def resample_frames(pixels: np.ndarray, count: int) -> np.ndarray:

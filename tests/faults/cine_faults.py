@@ -5,6 +5,7 @@ import io
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,12 +140,6 @@ def darker(dataset: Dataset) -> None:
     dataset.PixelData = (dataset.pixel_array // 2).astype("<u2").tobytes()
 
 
-def overlaid(dataset: Dataset) -> None:
-    dataset.add_new((0x6000, 0x0010), "US", dataset.Rows)
-    dataset.add_new((0x6000, 0x0011), "US", dataset.Columns)
-    dataset.add_new((0x6000, 0x3000), "OW", bytes(dataset.Rows * dataset.Columns // 8))
-
-
 def damaged(folder: Path, names: list[str]) -> Path:
     """The sound zip with bytes overturned in the packed data of some members: their checksums fail."""
     path = zipped(folder / "x.zip", sound_files())
@@ -203,6 +198,28 @@ def announces(size: int, count: int) -> Callable[[Path], Path]:
         return path
 
     return make
+
+
+def packed(method: int) -> Callable[[Path], Path]:
+    """The sound zip, packed by another method than deflate."""
+
+    def make(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / "x.zip", "w", method) as z:
+            for name, data in sound_files().items():
+                z.writestr(name, data)
+        return folder / "x.zip"
+
+    return make
+
+
+def deflated_bomb(folder: Path) -> Path:
+    """A DICOM file of 200 kB whose deflated data set holds 200 MB."""
+    syntax = struct.pack("<HH2sH", 2, 0x10, b"UI", 22) + DeflatedExplicitVRLittleEndian.encode()
+    group = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(syntax)) + syntax
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = packer.compress(struct.pack("<HH2sHI", 9, 0x1001, b"OB", 0, 200 * 2**20))
+    body += b"".join(packer.compress(bytes(2**20)) for _ in range(200)) + packer.flush()
+    return zipped(folder / "x.zip", {"a.dcm": bytes(128) + b"DICM" + group + body})
 
 
 def undefined_length(dataset: Dataset) -> None:
@@ -270,6 +287,16 @@ def one_enhanced_file(folder: Path) -> Path:
     return zipped(folder / "x.zip", {"all.dcm": enhanced([sound_files()[n] for n in names])})
 
 
+def enhanced_colours(folder: Path) -> Path:
+    def coloured(dataset: Dataset) -> None:
+        grey = (dataset.pixel_array // 16).astype(np.uint8)
+        dataset.PixelData = np.stack([grey] * 3, axis=-1).tobytes()
+        sets(SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)(dataset)
+        sets(BitsAllocated=8, BitsStored=8, HighBit=7)(dataset)
+
+    return zipped(folder / "x.zip", {"all.dcm": edited(enhanced([sound_files()[n] for n in images()]), coloured)})
+
+
 def enhanced_per_slice(folder: Path) -> Path:
     return zipped(
         folder / "x.zip", {f"{k}.dcm": enhanced([sound_files()[n] for n in images(k)]) for k in range(1, SLICES + 1)}
@@ -299,6 +326,94 @@ def repeat_in_series(dataset: Dataset) -> None:
     dataset.InstanceNumber = dataset.InstanceNumber + FRAMES
     dataset.TriggerTime = f"{float(dataset.TriggerTime) * 0.97:.3f}"
     dataset.AcquisitionTime = "112000"
+
+
+def counted_on(by: int, rate: float = 1.0, time: str = "112000") -> Callable[[Dataset], object]:
+    """Another acquisition in the same series: instances counted on, its own heart rate and acquisition time."""
+
+    def change(dataset: Dataset) -> None:
+        darker(dataset)
+        dataset.InstanceNumber = dataset.InstanceNumber + by
+        dataset.TriggerTime = f"{float(dataset.TriggerTime) * rate:.3f}"
+        dataset.AcquisitionTime = time
+
+    return change
+
+
+def of_23_frames(files: Files) -> Files:
+    """A later acquisition of slice 2 with 23 frames."""
+    names = sorted(images(2), key=place)
+    change = [
+        both(
+            darker,
+            sets(SeriesInstanceUID="1.2.9", AcquisitionTime="120000", InstanceNumber=i + 1, TriggerTime=f"{i * 45}"),
+        )
+        for i in range(23)
+    ]
+    return {f"more{i}": edited(files[names[i * FRAMES // 23]], change[i]) for i in range(23)}
+
+
+def sixty_untimed(files: Files) -> Files:
+    """A later series of 60 frames without trigger times at each of three slices, such as perfusion."""
+    more = {}
+    for k in (2, 3, 4):
+        for repeat in range(3):
+            tags = sets(SeriesInstanceUID=f"1.2.9.{k}", AcquisitionTime="120000", TriggerTime="")
+            for n in images(k):
+                number = sets(InstanceNumber=place(n)[1] + repeat * FRAMES)
+                more[f"{repeat}{n}"] = edited(files[n], both(darker, tags, number))
+    return more
+
+
+def moved(distance_mm: float) -> Callable[[Dataset], object]:
+    def change(dataset: Dataset) -> None:
+        axes = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
+        position = np.array(dataset.ImagePositionPatient, float) + distance_mm * np.cross(*axes)
+        dataset.ImagePositionPatient = [f"{x:.4f}" for x in position]
+
+    return change
+
+
+def turned_in_plane(degrees: float) -> Callable[[Dataset], object]:
+    def change(dataset: Dataset) -> None:
+        row, column = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
+        c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        dataset.ImageOrientationPatient = [f"{x:.6f}" for x in (*(c * row + s * column), *(c * column - s * row))]
+
+    return change
+
+
+def mirrored(dataset: Dataset) -> None:
+    """The same image stored with its columns from the other side."""
+    row = np.array(dataset.ImageOrientationPatient, float)[:3]
+    last = np.array(dataset.ImagePositionPatient, float) + row * float(dataset.PixelSpacing[1]) * (dataset.Columns - 1)
+    dataset.PixelData = dataset.pixel_array[:, ::-1].tobytes()
+    dataset.ImagePositionPatient = [f"{x:.4f}" for x in last]
+    dataset.ImageOrientationPatient = [*(f"{-x:.6f}" for x in row), *dataset.ImageOrientationPatient[3:]]
+
+
+def high_bits(dataset: Dataset) -> None:
+    dataset.PixelData = (dataset.pixel_array | np.uint16(0xA000)).astype("<u2").tobytes()
+
+
+def negative(dataset: Dataset) -> None:
+    dataset.PixelData = (4095 - dataset.pixel_array).astype("<u2").tobytes()
+    dataset.PhotometricInterpretation = "MONOCHROME1"
+
+
+def overlaid_in(group: int) -> Callable[[Dataset], object]:
+    def change(dataset: Dataset) -> None:
+        dataset.add_new((group, 0x0010), "US", dataset.Rows)
+        dataset.add_new((group, 0x0011), "US", dataset.Columns)
+        dataset.add_new((group, 0x3000), "OW", bytes(dataset.Rows * dataset.Columns // 8))
+
+    return change
+
+
+def drawn_repeat(group: int, syntax: str | None) -> Callable[[Path], Path]:
+    """A later repeat of slice 3 with contours drawn into it."""
+    later = both(darker, overlaid_in(group), sets(SeriesInstanceUID="1.2.9", AcquisitionTime="120000"))
+    return and_more(lambda files: {f"copy{n}": edited(files[n], later, syntax) for n in images(3)})
 
 
 def with_contrast_lost(dataset: Dataset) -> None:
@@ -392,6 +507,14 @@ def no_voxel_size(folder: Path) -> Path:
     return path
 
 
+def no_position(folder: Path) -> Path:
+    path = nifti(name="x.nii")(folder)
+    data = bytearray(path.read_bytes())
+    data[252:256] = bytes(4)  # qform_code, sform_code
+    path.write_bytes(data)
+    return path
+
+
 def huge(folder: Path) -> Path:
     """A header that announces 10^13 values."""
     path = nifti(name="x.nii")(folder)
@@ -403,6 +526,7 @@ def huge(folder: Path) -> Path:
 
 NO_TIMING = frozenset({"no_timing"})
 INTERPOLATED = frozenset({"frames_interpolated"})
+REPEATED = frozenset({"repeated_slice"})
 FAULTS: dict[str, Fault] = {
     "cine": Fault("a sound zip, members shuffled, a manifest whose date holds commas", synthetic()),
     "manifest.csv": Fault("the other spelling of the manifest's name", synthetic("manifest_csv")),
@@ -415,8 +539,17 @@ FAULTS: dict[str, Fault] = {
     "InlineVF series": Fault("the scanner's result besides", synthetic("inlinevf_series"), flags=frozenset({"inlinevf_series"})),
     "result under a cine's name": Fault(
         "contours drawn (group 6000) in a later repeat of slice 3: the earlier counts",
-        and_more(copies(3, both(overlaid, darker, sets(SeriesInstanceUID="1.2.9", AcquisitionTime="120000")))), flags=frozenset({"repeated_slice"}),
+        drawn_repeat(0x6000, None), flags=REPEATED,
     ),
+    **{
+        f"result under a cine's name, {name}": Fault(f"the same, {what}", drawn_repeat(group, syntax), flags=REPEATED)
+        for name, what, group, syntax in (
+            ("implicit VR", "in another transfer syntax", 0x6000, ImplicitVRLittleEndian),
+            ("deflated", "in another transfer syntax", 0x6000, DeflatedExplicitVRLittleEndian),
+            ("group 601E", "in the last of the overlay groups", 0x601E, None),
+        )
+    },
+    "results only": Fault("contours drawn in every image", with_tags(images, overlaid_in(0x6000)), "no_cine_series"),
     "derived images": Fault(
         "DERIVED images without trigger time", and_more(copies(2, both(darker, sets(ImageType=["DERIVED", "SECONDARY"], SeriesInstanceUID="1.2.9", TriggerTime=""))))
     ),
@@ -429,34 +562,92 @@ FAULTS: dict[str, Fault] = {
         "series and instances counted backwards",
         with_tags(images, lambda d: sets(SeriesNumber=99 - d.SeriesNumber, InstanceNumber=21 - d.InstanceNumber)(d)),
     ),
-    "repeat, broken off": Fault("a first attempt at slice 4 with 15 frames", synthetic("duplicate_series"), flags=frozenset({"repeated_slice"})),
+    "repeat, broken off": Fault("a first attempt at slice 4 with 15 frames", synthetic("duplicate_series"), flags=REPEATED),
     "repeat, complete": Fault(
         "an earlier, darker acquisition of slice 2", and_more(copies(2, both(darker, sets(SeriesInstanceUID="1.2.9", AcquisitionTime="090000")))),
-        flags=frozenset({"repeated_slice"}),
+        flags=REPEATED,
     ),
     "repeat, damaged": Fault(
         "a later acquisition of slice 2 whose pixels are cut: the earlier counts",
         and_more(lambda f: {n: d[:-3000] for n, d in copies(2, sets(SeriesInstanceUID="1.2.9", AcquisitionTime="120000"))(f).items()}),
-        flags=frozenset({"repeated_slice"}),
+        flags=REPEATED,
     ),
     "repeat within a series": Fault(
         "instances 21 to 40 are an earlier acquisition's",
-        and_more(copies(2, both(darker, repeat_in_series, sets(AcquisitionTime="090000")))), flags=frozenset({"repeated_slice"}),
+        and_more(copies(2, both(darker, repeat_in_series, sets(AcquisitionTime="090000")))), flags=REPEATED,
+    ),
+    "repeat within a series, broken off": Fault(
+        "a later attempt at slice 2 of five frames", and_more(copies(2, counted_on(FRAMES, 0.97), range(1, 6))), flags=REPEATED
+    ),
+    "repeat within a series, broken off, same rate": Fault(
+        "the same, at the same heart rate", and_more(copies(2, counted_on(FRAMES), range(1, 6))), flags=REPEATED
+    ),
+    "first attempt within a series": Fault(
+        "five frames under instances before those of slice 2", and_more(copies(2, counted_on(-10, 0.97, "090000"), range(1, 6))), flags=REPEATED
+    ),
+    "repeat under the same numbers": Fault(
+        "an earlier acquisition of slice 2 in its series", and_more(copies(2, counted_on(0, 0.97, "090000"))), flags=REPEATED
+    ),
+    "repeat under the same numbers and times": Fault(
+        "the same, at the same heart rate", and_more(copies(2, counted_on(0, 1, "090000"))), flags=REPEATED
+    ),
+    "repeat, more frames": Fault("a later acquisition of slice 2 with 23 frames: the one with the stack's 20 counts", and_more(of_23_frames), flags=REPEATED),
+    **{
+        f"repeat, {distance} mm away": Fault(
+            "an earlier acquisition of slice 3, displaced",
+            and_more(copies(3, both(darker, moved(distance), sets(SeriesInstanceUID="1.2.9", AcquisitionTime="090000")))), flags=REPEATED,
+        )
+        for distance in (1.5, 3)
+    },
+    "repeat, other pixel spacing": Fault(
+        "an earlier acquisition of slice 3 in its series with a field of view half the size",
+        and_more(copies(3, both(sets(PixelSpacing=["1.3", "1.3"]), counted_on(FRAMES, 1, "090000")))), flags=REPEATED,
+    ),
+    "untimed series besides": Fault("60 later frames without trigger time at three slices", and_more(sixty_untimed), flags=REPEATED),
+    "a second stack": Fault(
+        "a whole stack planned at another angle before",
+        and_more(lambda f: {f"c{n}": edited(f[n], both(darker, turned, sets(SeriesInstanceUID=f"1.0.{place(n)[0]}", AcquisitionTime="080000"))) for n in images()}),
+        flags=frozenset({"other_orientation"}),
+    ),
+    "two orientations in a series": Fault("a tilted slice at the same corner as slice 3, in its series", and_more(copies(3, both(darker, turned)))),
+    "numbers from mid-cycle": Fault(
+        "instance 1 is taken in mid-cycle", with_tags(images, lambda d: setattr(d, "InstanceNumber", (d.InstanceNumber + 9) % FRAMES + 1))
     ),
     "instances from 21": Fault("a repeat's numbers, the first acquisition deleted", synthetic("instance_from_51")),
     "the same file twice": Fault("a frame under two names", and_more(lambda f: {"again.dcm": f[images(2)[3]]})),
     "a frame absent": Fault("19 of 20 frames", synthetic("frame_count"), flags=INTERPOLATED, tolerance=None),
     "the first frame absent": Fault("frame 1 of slice 3", without(lambda: images(3, range(1, 2))), flags=INTERPOLATED, tolerance=None),
     "a frame damaged": Fault("the checksum of one frame fails", lambda p: damaged(p, images(3, range(9, 10))), flags=INTERPOLATED, tolerance=None),
+    "the first frame damaged": Fault("its checksum fails", lambda p: damaged(p, images(3, range(1, 2))), flags=INTERPOLATED, tolerance=None),
+    "a frame absent everywhere": Fault("frame 7 of every slice", without(lambda: images(None, range(7, 8))), flags=INTERPOLATED, tolerance=None),
+    "the first frame absent everywhere": Fault("frame 1 of every slice", without(lambda: images(None, range(1, 2))), flags=INTERPOLATED, tolerance=None),
+    "the last frames absent everywhere": Fault(
+        "frames 19 and 20 of every slice", without(lambda: images(None, range(19, 21))), flags=INTERPOLATED, tolerance=None
+    ),
+    "half the cycle absent": Fault("frames 11 to 20 of every slice", without(lambda: images(None, range(11, 21))), "incomplete_cycle"),
     "five frames absent": Fault("15 of 20 frames of one slice: five slices are left", without(lambda: images(3, every(4))), "too_few_slices"),
     "five frames damaged": Fault("their checksums fail", lambda p: damaged(p, images(3, every(4))), "too_few_slices"),
     "a slice absent": Fault("five slices", synthetic("missing_slice"), "too_few_slices"),
     "seven frames": Fault("frames too few for a cine", without(lambda: images(None, range(8, 21))), "no_cine_series"),
     "no trigger times": Fault("frames in the order of their numbers", with_tags(images, sets(TriggerTime=""))),
     "no timing at all": Fault("no trigger time, no RR", with_tags(images, sets(TriggerTime="", NominalInterval="")), flags=NO_TIMING),
+    "trigger times all the same": Fault("600 ms: frames in the order of their numbers", with_tags(images, sets(TriggerTime="600"))),
+    "trigger times rounded": Fault(
+        "to 100 ms, so that pairs of frames share one", with_tags(images, lambda d: setattr(d, "TriggerTime", f"{100 * round(d.TriggerTime / 100)}"))
+    ),
+    "a trigger time absent": Fault("in frame 5 of every slice", with_tags(lambda: images(None, range(5, 6)), sets(TriggerTime=""))),
+    "a trigger time absent, numbers reversed": Fault(
+        "instances counted backwards besides",
+        with_tags(images, lambda d: sets(InstanceNumber=21 - d.InstanceNumber, TriggerTime="" if d.InstanceNumber == 5 else d.TriggerTime)(d)),
+    ),
+    "a trigger time absurd": Fault("99,999 ms in frame 5 of slice 3", with_tags(lambda: images(3, range(5, 6)), sets(TriggerTime="99999"))),
+    "a trigger time wrong": Fault("700 ms in frame 5 of slice 3", with_tags(lambda: images(3, range(5, 6)), sets(TriggerTime="700"))),
+    "another RR interval": Fault("2,000 ms, of which the frames fill half", with_tags(images, sets(NominalInterval="2000")), flags=frozenset({"rr_disagrees"})),
     "late first frame": Fault("12 ms after the R wave: kept as phase, never turned away", with_tags(images, shifted_trigger)),
     "another matrix": Fault("slice 2 has eight rows less", with_tags(lambda: images(2), cut_rows), tolerance=None),
     "a tilted slice": Fault("slice 2 is not parallel", with_tags(lambda: images(2), turned), "too_few_slices"),
+    "a slice turned in its plane": Fault("slice 3 by four degrees", with_tags(lambda: images(3), turned_in_plane(4)), "too_few_slices"),
+    "mirrored": Fault("columns stored from the other side, as their axes say", with_tags(images, mirrored)),
     "jitter in position": Fault(
         "0.2 mm between frames of a slice",
         with_tags(lambda: images(2, every(3)), lambda d: setattr(d, "ImagePositionPatient", [f"{float(x) + 0.2:.4f}" for x in d.ImagePositionPatient])),
@@ -470,14 +661,18 @@ FAULTS: dict[str, Fault] = {
     "sequences of undefined length": Fault("nested, before the geometry", with_tags(lambda: images(2), undefined_length)),
     "padding after the pixels": Fault("a trailing element", with_bytes(lambda: images(2), padded_tail)),
     "signed pixels": Fault("PixelRepresentation 1", with_tags(lambda: images(2), signed)),
+    "bits above the grey values": Fault("12 bits stored, others in the upper four", with_tags(images, high_bits)),
+    "MONOCHROME1": Fault("negatives, which are turned back", with_tags(images, negative), tolerance=1),
     "rescaled pixels": Fault("slope 1, intercept 0 stated", with_tags(images, sets(RescaleSlope="1", RescaleIntercept="0"))),
     "multi-frame, one file": Fault("an enhanced object of all slices", one_enhanced_file),
     "multi-frame, a file per slice": Fault("six enhanced objects", enhanced_per_slice),
+    "multi-frame, colours": Fault("three samples per pixel", enhanced_colours, "empty_zip"),
     "position not a number": Fault(
         "`nan` in ImagePositionPatient", with_bytes(lambda: images(2), lambda d: _replace_position(d, b"nan")), "too_few_slices"
     ),
     "position absurd": Fault("10^9 mm", with_tags(lambda: images(2), sets(ImagePositionPatient=["1e9", "0", "0"])), "too_few_slices"),
     "pixel spacing zero": Fault("0 mm", with_tags(images, sets(PixelSpacing=["0", "0"])), "empty_zip"),
+    "field of view": Fault("3 m", with_tags(images, sets(PixelSpacing=["30", "30"])), "empty_zip"),
     "oblique axes": Fault("row and column not at right angles", with_tags(images, sets(ImageOrientationPatient=["1", "0", "0", "0.7", "0.7", "0"])), "empty_zip"),
     "matrix absurd": Fault("65,535 rows", with_tags(images, sets(Rows=65535)), "empty_zip"),
     "pixels cut": Fault("the end of every file absent", with_bytes(images, lambda d: d[:-5000]), "truncated"),
@@ -491,12 +686,15 @@ FAULTS: dict[str, Fault] = {
     "zip, manifest only": Fault("an archive without images", zip_of(lambda f: {n: d for n, d in f.items() if not n.endswith(".dcm")}), "empty_zip"),
     "zip, text inside": Fault("notes named `.dcm`", zip_of(lambda f: {"a.dcm": b"a note", "b.dcm": b""}), "empty_zip"),
     "zip, not a zip": Fault("text under a zip's name", lambda p: _bytes(p, b"see mail of Monday"), "not_a_cine"),
-    "zip, encrypted": Fault("members behind a password", encrypted, "truncated"),
+    "zip, encrypted": Fault("members behind a password", encrypted, "unsupported_zip"),
+    "zip, bzip2": Fault("members packed by another method", packed(zipfile.ZIP_BZIP2), "unsupported_zip"),
+    "zip, LZMA": Fault("members packed by another method", packed(zipfile.ZIP_LZMA), "unsupported_zip"),
+    "deflated bomb": Fault("a DICOM file that unpacks to a thousand times its size", deflated_bomb, "truncated"),
     "zip bomb, lying": Fault("members that unpack to more than they say", lying_size, "truncated"),
     "zip bomb, honest": Fault("20 GiB announced", announces(2**30, 20), "too_large"),
     "zip, too many members": Fault("20,001 files", announces(1, 20_001), "too_large"),
     "NIfTI": Fault("a 4D image, axes as the usual converters leave them", nifti(), tolerance=0),
-    **{f"NIfTI, {codes}": Fault(f"axes in the order {codes}", nifti(reoriented(codes))) for codes in ("LPS", "RAS", "SRA", "IAL", "PSR")},
+    **{f"NIfTI, {codes}": Fault(f"axes in the order {codes}", nifti(reoriented(codes))) for codes in ("LPS", "LAS", "RAS", "RPS", "SPL", "SRA", "IAL", "PSR")},
     "NIfTI, milliseconds": Fault("frame time 40 ms", nifti(frame_time=40, unit="msec")),
     "NIfTI, no unit": Fault("frame time 0.04, unit not stated", nifti(unit="unknown")),
     "NIfTI, no frame time": Fault("frame time 0", nifti(frame_time=0), flags=NO_TIMING),
@@ -505,6 +703,8 @@ FAULTS: dict[str, Fault] = {
     "NIfTI, NaN": Fault("a value that is no number", nifti(with_nan), "bad_values"),
     "NIfTI, sheared": Fault("an affine with oblique axes", nifti(sheared), "bad_geometry"),
     "NIfTI, no size": Fault("an affine of zeros", no_voxel_size, "bad_geometry"),
+    "NIfTI, no position": Fault("neither sform nor qform", no_position, "bad_geometry"),
+    "NIfTI, field of view": Fault("1.4 m", nifti(lambda d, a: (d, a @ np.diag([5, 5, 1, 1]))), "bad_geometry"),
     "NIfTI, cut": Fault("half a file", nifti(cut=0.5), "truncated"),
     "NIfTI, no image": Fault("text under its name", lambda p: _bytes(p, b"see mail of Monday, all of it", "x.nii"), "bad_header"),
     "NIfTI, absurd size": Fault("10^13 values announced", huge, "too_large"),

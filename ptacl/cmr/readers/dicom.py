@@ -4,26 +4,23 @@ In two stages: the heads of all files say which image lies where and when; then 
 """
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ptacl.cmr.acquisitions import MIN_FRAMES, Acquisition, acquisitions
 from ptacl.cmr.container import FolderMember, members_of
+from ptacl.cmr.cycle import cycle_of, slice_of
 from ptacl.cmr.header import Frame, FrameReader
-from ptacl.cmr.record import Cine, Slice
+from ptacl.cmr.record import Cine
 from ptacl.cmr.stack import PARALLEL, RR_MS, order_stack
 from ptacl.errors import UnreadableCine
 
-MIN_FRAMES, MIN_COMPLETE = 8, 0.9
-SAME_PLACE_MM = 1.0
+SAME_PLACE_MM, SAME_PLACE_STEPS = 1.0, 0.35
+FEW_SLICES = 3
 
 _SHORT_AXIS = re.compile(r"CINE_segmented_SAX(_b\d+)?", re.IGNORECASE)
 _RESULT = re.compile(r"inline_?vf", re.IGNORECASE)
-
-Candidate = list[Frame]  # the frames of one acquisition of one slice, in cycle order
 
 
 def read_dicom(path: Path, source: str) -> Cine:
@@ -32,30 +29,30 @@ def read_dicom(path: Path, source: str) -> Cine:
     wanted = [f for f in frames if _is_cine(f, source)]
     if any(_RESULT.search(f.description) for f in frames):
         flags.add("inlinevf_series")
-    if not wanted:
-        raise UnreadableCine("no_cine_series", f"{len(frames)} images, none of a short-axis cine")
-    places = _by_place(_largest_parallel_set(_acquisitions(wanted)))
-    counts = Counter(max(map(len, place)) for place in places).most_common()
-    # The commonest number of frames is the stack's; of equally common ones the larger.
-    full = max(n for n, times in counts if times == counts[0][1])
-    starts = [c[0].trigger_ms for place in places for c in place if len(c) == full]
-    stack = _Stack(full, float(np.median(starts)), refuse_overlay=source == "ukb")
-    slices, n_repeats = [], 0
+    found = acquisitions(wanted) if wanted else []
+    if not found:
+        raise UnreadableCine("no_cine_series", f"no slice of a short-axis cine has {MIN_FRAMES} frames")
+    stack, others = _largest_parallel_set(found)
+    places = _by_place(stack)
+    n_repeats = sum(len(place) - 1 + sum(a.fragments for a in place) for place in places)
+    flags |= _left_out(others, stack)
+    cycle = cycle_of(stack)
+    slices, used = [], []
     for place in places:
-        complete = sorted(
-            (c for c in place if len(c) >= MIN_COMPLETE * full), key=lambda c: _rank(c, full), reverse=True
-        )
-        n_repeats += len(place) - 1
+        complete = sorted(filter(cycle.accepts, place), key=cycle.rank, reverse=True)
         if complete:
-            first, *others = (_slice(c, stack) for c in complete)
-            first.alternatives = others
+            first, *repeats = (slice_of(a, cycle, refuse_overlay=source == "ukb") for a in complete)
+            first.alternatives = repeats
             slices.append(first)
+            used += complete[0].frames
             flags |= first.flags
         else:
             flags.add("slice_dropped")
+    if not slices:
+        raise UnreadableCine("incomplete_cycle", f"every slice has less than nine tenths of its {cycle.frames} frames")
     if n_repeats:
         flags.add("repeated_slice")
-    return order_stack("dicom", slices, _nominal_rr(wanted), n_repeats, flags)
+    return order_stack("dicom", slices, _nominal_rr(used), n_repeats, flags)
 
 
 def read_frames(path: Path) -> tuple[list[Frame], set[str]]:
@@ -81,160 +78,63 @@ def _is_cine(frame: Frame, source: str) -> bool:
     return source != "ukb" or _SHORT_AXIS.fullmatch(frame.description) is not None
 
 
-def _acquisitions(frames: list[Frame]) -> list[Candidate]:
-    """Frames of one series at one place, split where a second acquisition begins; those with too few are left out."""
-    groups: dict[tuple[str, int], list[list[Frame]]] = defaultdict(list)
-    for f in frames:
-        same = groups[f.series, f.plane.rows * 10000 + f.plane.columns]
-        for group in same:
-            if f.plane is group[0].plane or np.abs(f.origin_mm - group[0].origin_mm).max() < SAME_PLACE_MM / 2:
-                group.append(f)
-                break
-        else:
-            same.append([f])
-    found = [run for same in groups.values() for group in same for run in _runs(group)]
-    return [c for c in found if len(c) >= MIN_FRAMES]
+def _largest_parallel_set(found: list[Acquisition]) -> tuple[list[Acquisition], list[Acquisition]]:
+    """The acquisitions of one orientation that lie at the most places, and the others.
 
-
-def _runs(group: list[Frame]) -> list[Candidate]:
-    """One or more acquisitions of a slice within one series, each in cycle order.
-
-    A repeat counts its instances on from the first one's (51 to 100) while its trigger times begin again.
+    Of equally many places those with trigger times, then the later ones: a stack is planned anew where the first was wrong.
     """
-    group = sorted(group, key=lambda f: f.instance)
-    trigger = np.array([f.trigger_ms for f in group])
-    timed = bool(np.isfinite(trigger).all() and len(np.unique(trigger)) > 1)
-    if timed:
-        starts = np.flatnonzero(np.diff(trigger) < 0) + 1
-        runs = [group[a:b] for a, b in zip([0, *starts], [*starts, len(group)], strict=True)]
-        if len(runs) > 1 and all(len(run) >= MIN_FRAMES for run in runs):
-            return runs
-    # The same instant twice: the later instance is the repeat that was kept.
-    by_time = {(f.trigger_ms if timed else f.instance): f for f in group}
-    return [sorted(by_time.values(), key=lambda f: (f.trigger_ms if timed else 0.0, f.instance))]
-
-
-def _largest_parallel_set(candidates: list[Candidate]) -> list[Candidate]:
-    """The candidates whose plane is parallel to that of as many others as possible."""
-    if not candidates:
-        raise UnreadableCine("no_cine_series", f"no slice has {MIN_FRAMES} frames")
-    axes = np.array([np.concatenate([c[0].row_axis, c[0].column_axis]) for c in candidates])
+    axes = np.array([np.concatenate([a.plane.row_axis, a.plane.column_axis]) for a in found])
     parallel = (axes[:, :3] @ axes[:, :3].T > PARALLEL) & (axes[:, 3:] @ axes[:, 3:].T > PARALLEL)
-    normals = np.cross(axes[:, :3], axes[:, 3:])
-    places = [round(float(c[0].origin_mm @ n)) for c, n in zip(candidates, normals, strict=True)]
-    size = [len({places[j] for j in np.flatnonzero(row)}) for row in parallel]
-    return [candidates[j] for j in np.flatnonzero(parallel[int(np.argmax(size))])]
+    places = [round(float(a.plane.origin_mm @ a.plane.normal)) for a in found]
+    sets = {row.tobytes(): np.flatnonzero(row) for row in parallel}
+    best = max(
+        sets.values(),
+        key=lambda members: (
+            len({places[j] for j in members}),
+            any(found[j].timed for j in members),
+            max(found[j].frames[0].acquisition_time for j in members),
+        ),
+    )
+    chosen = set(best.tolist())
+    return [found[j] for j in best], [a for j, a in enumerate(found) if j not in chosen]
 
 
-def _by_place(candidates: list[Candidate]) -> list[list[Candidate]]:
-    """Acquisitions of the same slice together, along the stack's normal."""
-    normal = candidates[0][0].plane.normal
-    candidates = sorted(candidates, key=lambda c: float(c[0].origin_mm @ normal))
-    places: list[list[Candidate]] = []
-    for candidate in candidates:
-        if places and abs(float((candidate[0].origin_mm - places[-1][0][0].origin_mm) @ normal)) < SAME_PLACE_MM:
-            places[-1].append(candidate)
-        else:
-            places.append([candidate])
-    return places
+def _left_out(others: list[Acquisition], stack: list[Acquisition]) -> set[str]:
+    """Flags for what lies otherwise: another stack of a few slices, and slices in the stack's plane but turned in it."""
+    flags: set[str] = set()
+    if not others:
+        return flags
+    normal = stack[0].plane.normal
+    if len(_by_place(_largest_parallel_set(others)[0])) >= FEW_SLICES:
+        flags.add("other_orientation")
+    there = np.array([a.plane.origin_mm @ normal for a in stack])
+    turned = [float(a.plane.origin_mm @ normal) for a in others if abs(a.plane.normal @ normal) > PARALLEL]
+    if any(np.abs(there - place).min() > SAME_PLACE_MM for place in turned):
+        flags.add("slice_dropped")
+    return flags
 
 
-def _rank(candidate: Candidate, full: int) -> tuple[int, str, float, int]:
-    """The more complete acquisition of a slice counts, then the later one."""
-    first = candidate[0]
-    return min(len(candidate), full), first.acquisition_time, np.nan_to_num(first.series_number), first.instance
-
-
-@dataclass(frozen=True)
-class _Stack:
-    """What the slices of a stack have in common: frames per cycle, first trigger time, the policy on drawn contours."""
-
-    frames: int
-    first_ms: float
-    refuse_overlay: bool
-
-
-def _slice(frames: Candidate, stack: _Stack) -> Slice:
-    trigger = np.array([f.trigger_ms for f in frames])
-    whole, plane = len(frames) == stack.frames, frames[0].plane
-    flags = set() if whole else {"frames_interpolated"}
-    return Slice(
-        shape=(stack.frames, plane.rows, plane.columns),
-        origin_mm=plane.origin_mm,
-        row_axis=plane.row_axis,
-        column_axis=plane.column_axis,
-        spacing_mm=plane.spacing_mm,
-        trigger_ms=trigger if whole else np.full(stack.frames, np.nan),
-        instances=[f.instance for f in frames],
-        load=_loader(frames, stack, flags),
-        flags=flags,
+def _by_place(stack: list[Acquisition]) -> list[list[Acquisition]]:
+    """Acquisitions of the same slice together, along the stack's normal; a repeat may have moved by a part of a step."""
+    normal = stack[0].plane.normal
+    along = {id(a): float(a.plane.origin_mm @ normal) for a in stack}
+    stack = sorted(stack, key=lambda a: along[id(a)])
+    places = _within(stack, along, SAME_PLACE_MM)
+    steps = np.diff([along[id(place[0])] for place in places])
+    return (
+        _within(stack, along, max(SAME_PLACE_MM, SAME_PLACE_STEPS * float(np.median(steps)))) if len(steps) else places
     )
 
 
-def _loader(frames: Candidate, stack: _Stack, flags: set[str]) -> Callable[[], np.ndarray]:
-    """What decodes a slice; frames that are absent or damaged, up to a tenth, are interpolated on phase.
-
-    In UK Biobank images with drawn contours are a result that goes by another name.
-    """
-
-    def load() -> np.ndarray:
-        if stack.refuse_overlay and frames[0].has_overlay():
-            raise ValueError("images with contours drawn into them")
-        pixels, there = _images(frames)
-        if len(pixels) < MIN_COMPLETE * stack.frames:
-            raise ValueError("too many damaged frames")
-        if len(pixels) == len(frames) == stack.frames:
-            return pixels
-        flags.add("frames_interpolated")
-        return fill_frames(pixels, _places_in_cycle(frames, stack)[there], stack.frames)
-
-    return load
-
-
-def _images(frames: Candidate) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [n, rows, columns] of the frames that can be decoded, and which those are, bool [len(frames)].
-
-    Each is copied into place at once: a view would keep its whole file in memory.
-    """
-    plane = frames[0].plane
-    pixels, there = np.zeros((0, plane.rows, plane.columns), np.uint16), np.zeros(len(frames), bool)
-    for k, frame in enumerate(frames):
-        try:
-            image = frame.load()
-        except ValueError:
-            continue
-        if not there.any():
-            pixels = np.empty((len(frames), *image.shape), image.dtype)
-        elif image.dtype != pixels.dtype:
-            pixels = pixels.astype(np.float32)
-        pixels[k], there[k] = image, True
-    return (pixels if there.all() else pixels[there[: len(pixels)]]), there
-
-
-def _places_in_cycle(frames: Candidate, stack: _Stack) -> np.ndarray:
-    """Where each frame lies in the cycle, in units of one of the stack's frames: float64 [n].
-
-    By trigger time from the stack's first one, so that a missing first frame moves no other. Where an acquisition is
-    whole with another number of frames, or has no timing, its frames are spread evenly.
-    """
-    n, trigger = len(frames), np.array([f.trigger_ms for f in frames])
-    step = np.median(np.diff(trigger)) if n > 1 else np.nan
-    if n >= stack.frames or frames[0].cycle_frames == n or not (step > 0 and np.isfinite(stack.first_ms)):
-        return np.arange(n) * stack.frames / n
-    return (trigger - stack.first_ms) / step
-
-
-def fill_frames(pixels: np.ndarray, places: np.ndarray, full: int) -> np.ndarray:
-    """Frames at places 0, 1, ... full - 1 of the cycle by circular linear interpolation: float32 [full, ...].
-
-    `places` [n], ascending and less than a cycle apart, are those of `pixels` [n, ...].
-    """
-    known = np.concatenate([places, [places[0] + full]])
-    target = known[0] + (np.arange(full) - known[0]) % full
-    right = np.clip(np.searchsorted(known, target, side="right"), 1, len(pixels))
-    weight = (target - known[right - 1]) / np.maximum(known[right] - known[right - 1], 1e-6)
-    weight = np.clip(weight, 0, 1)[:, None, None].astype(np.float32)
-    return ((1 - weight) * pixels[right - 1] + weight * pixels[right % len(pixels)]).astype(np.float32)
+def _within(stack: list[Acquisition], along: dict[int, float], reach_mm: float) -> list[list[Acquisition]]:
+    """Neighbours less than `reach_mm` from the first of their place."""
+    places: list[list[Acquisition]] = []
+    for a in stack:
+        if places and along[id(a)] - along[id(places[-1][0])] < reach_mm:
+            places[-1].append(a)
+        else:
+            places.append([a])
+    return places
 
 
 def _nominal_rr(frames: list[Frame]) -> float | None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ptacl.cmr.header import MAX_VIEW_MM
 from ptacl.cmr.record import Cine, Slice
-from ptacl.cmr.stack import RR_MS, order_stack
+from ptacl.cmr.stack import RR_MS, TOWARDS_APEX, order_stack
 from ptacl.errors import UnreadableCine
 
 MAX_VALUES = 128 * 2**20
@@ -32,6 +33,8 @@ def read_nifti(path: Path, frame_ms: float | None = None) -> Cine:
                 raise UnreadableCine("not_a_cine", f"{len(shape)} axes; a cine has four, the last one time")
             if int(np.prod(shape, dtype=np.float64)) > MAX_VALUES:
                 raise UnreadableCine("too_large", "more values than any cine has")
+            if not (image.header["sform_code"] or image.header["qform_code"]):
+                raise UnreadableCine("bad_geometry", "the header says nothing of the position in the patient")
             data = np.asanyarray(image.dataobj).reshape(*shape[:3], -1)
             zoom, unit = float(image.header.get_zooms()[time_axes[0]]), image.header.get_xyzt_units()[1]
     except UnreadableCine:
@@ -63,11 +66,21 @@ def _cine(data: np.ndarray, affine: np.ndarray, frame_ms: float) -> Cine:
     unit = steps / lengths[:, None]
     # Of equal spacings the third axis: converters leave slices there.
     z = 2 if lengths[2] > 0.99 * lengths.max() else int(np.argmax(lengths))
-    # As in DICOM converted by the usual tools: the first in-plane axis runs along columns, the second along rows.
-    column, row = (axis for axis in range(3) if axis != z)
+    column, row = sorted((axis for axis in range(3) if axis != z), key=lambda a: _leftwards(unit[a]), reverse=True)
     if abs(unit[column] @ unit[row]) > 0.05:
         raise UnreadableCine("bad_geometry", "in-plane axes are not at right angles")
+    if max(data.shape[axis] * lengths[axis] for axis in (column, row)) > MAX_VIEW_MM:
+        raise UnreadableCine("bad_geometry", "a field of view larger than any scanner")
+    # Voxels may be stored in any order and direction: columns shall run to the patient's left, rows so that the slice is
+    # seen from the apex, as in DICOM.
     origin = affine[:3, 3] * _RAS_TO_LPS
+    turn = np.ones(3)
+    turn[column] = 1 if np.array_equal(np.round(unit[column], 3), _leftwards(unit[column])) else -1
+    turn[row] = -1 if np.cross(turn[column] * unit[column], unit[row]) @ TOWARDS_APEX > 0 else 1
+    for axis in np.flatnonzero(turn < 0):
+        origin = origin + (data.shape[axis] - 1) * steps[axis]
+        data = np.flip(data, axis)
+    unit = unit * turn[:, None]
     n = data.shape[3]
     rr_ms = frame_ms * n if RR_MS[0] <= frame_ms * n <= RR_MS[1] else None
     trigger = np.arange(n) * frame_ms if rr_ms else np.full(n, np.nan)
@@ -86,3 +99,9 @@ def _cine(data: np.ndarray, affine: np.ndarray, frame_ms: float) -> Cine:
         for k in range(data.shape[z])
     ]
     return order_stack("nifti", slices, rr_ms, 0, set())
+
+
+def _leftwards(axis: np.ndarray) -> tuple[float, ...]:
+    """A unit vector or its opposite, rounded: the one that points to the patient's left, in a sagittal plane to the back."""
+    rounded = np.round(axis, 3)
+    return max(tuple(rounded.tolist()), tuple((-rounded).tolist()))
