@@ -126,7 +126,7 @@ def known_numbers(column: pa.ChunkedArray, words: Mapping[str, int], name: str) 
     found = numbers(column, words)
     if not np.isfinite(found).any():
         texts = pc.utf8_lower(pc.utf8_trim_whitespace(pc.drop_null(column)))
-        if not pc.all(pc.is_in(texts, value_set=pa.array(["", *NO_ANSWER]))).as_py():
+        if not pc.all(pc.is_in(texts, value_set=pa.array(["", *NO_ANSWER])), min_count=0).as_py():
             raise ConfigError(f"cohort: {name} holds text and no number (a decimal comma? words for codes?)")
     return found
 

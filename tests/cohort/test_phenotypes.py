@@ -244,8 +244,9 @@ def test_words_and_truth_values_of_a_users_table_are_understood(tmp_path: Path) 
     assert {k: v.tolist() for k, v in found.items()} == {"sex": [1], "smoking": [0], "diabetes": [1], "mine": [0]}
 
 
-def test_no_answer_in_every_cell_is_no_value_and_no_error(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("eid,p2443_i2,p31\n9000001,Prefer not to answer,Female\n")
+@pytest.mark.parametrize("cell", ["Prefer not to answer", "", " ", "NA"])
+def test_no_answer_in_every_cell_is_no_value_and_no_error(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "t.csv").write_text(f"eid,p2443_i2,p31\n9000001,{cell},Female\n")
     columns, _ = ukb_columns(tmp_path / "t.csv", *ONE, {}, Counter())
     assert {k: v.tolist() for k, v in columns.items()} == {"sex": [0]}
 
