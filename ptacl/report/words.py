@@ -21,6 +21,9 @@ REASONS = {
     "ecg_exercise_ecg": "exercise ECG, not resting", "ecg_missing_leads": "ECG leads missing",
     "ecg_flat_leads": "four or more ECG leads flat", "ecg_too_short": "ECG shorter than 9.9 s",
     "ecg_missing_file": "ECG file not there", "cmr_missing_file": "CMR file not there",
+    "ecg_bad_amplitude": "ECG in another unit or gain", "ecg_bad_values": "too many ECG samples missing",
+    "ecg_einthoven": "ECG limb leads contradict each other", "ecg_wrong_length": "ECG longer than 10 s",
+    "cmr_incomplete_cycle": "over a tenth of the heart cycle missing", "cmr_unsupported_zip": "CMR archive packed otherwise",
     "cmr_truncated": "CMR archive breaks off", "cmr_too_few_slices": "too few short-axis slices",
     "cmr_no_cine_series": "no short-axis cine",
 }  # fmt: skip
@@ -32,6 +35,10 @@ FLAGS = {
     "leads_derived": "limb leads derived from others", "cropped": "cut to 10 s", "padded": "padded to 10 s",
     "repeated_slice": "a slice acquired twice", "inlinevf_series": "result series in the archive",
     "frames_interpolated": "missing frames interpolated", "slice_gap": "a gap between slices",
+    "beats_shifted": "our beats and the device's lie apart", "gaps": "missing samples filled",
+    "measurement_implausible": "an implausible measurement by the device", "no_median_beat": "no whole median beat by the device",
+    "einthoven": "limb leads slightly off their identities", "rr_disagrees": "header and trigger times give other RR intervals",
+    "other_orientation": "another stack at another angle", "length_mismatch": "another length than the file says",
     "slice_dropped": "a slice dropped", "corrupt_file": "a damaged image", "no_timing": "no trigger times",
 }  # fmt: skip
 
