@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptacl.cmr.header import Frame, Plane
+from ptacl.cmr.frame import Frame, Plane
 
 MIN_FRAMES = 8
 # What may differ between the images of one slice: origin in mm, cosines of the axes, pixel spacing in mm.

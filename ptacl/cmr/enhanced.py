@@ -9,7 +9,7 @@ import pydicom
 
 from ptacl.cmr.container import MAX_TOTAL_BYTES, Member
 from ptacl.cmr.dataset import open_dataset
-from ptacl.cmr.header import Frame, make_plane
+from ptacl.cmr.frame import Frame, make_plane
 from ptacl.cmr.pixels import decode, has_overlay, rescaled
 
 MAX_FRAMES = 4096

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptacl.cmr.acquisitions import MIN_FRAMES, acquisitions, trusted_triggers
-from ptacl.cmr.header import Frame, Plane
+from ptacl.cmr.frame import Frame, Plane
 
 AXES = np.eye(3)
 

@@ -15,7 +15,8 @@ from pydicom.uid import RLELossless
 
 from ptacl.cmr import read_cine
 from ptacl.cmr.centre import heart_centre
-from ptacl.cmr.header import Frame, FrameReader
+from ptacl.cmr.frame import Frame
+from ptacl.cmr.header import FrameReader
 from ptacl.cmr.inspect import describe
 from ptacl.cmr.quality import check
 from ptacl.cmr.tags import find_tags, tags_by_pydicom

@@ -11,7 +11,8 @@ import numpy as np
 from ptacl.cmr.acquisitions import MIN_FRAMES, Acquisition, acquisitions
 from ptacl.cmr.container import FolderMember, members_of
 from ptacl.cmr.cycle import cycle_of, slice_of
-from ptacl.cmr.header import Frame, FrameReader
+from ptacl.cmr.frame import Frame
+from ptacl.cmr.header import FrameReader
 from ptacl.cmr.record import Cine
 from ptacl.cmr.stack import PARALLEL, RR_MS, order_stack
 from ptacl.errors import UnreadableCine

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ptacl.cmr.header import MAX_VIEW_MM
+from ptacl.cmr.frame import MAX_VIEW_MM
 from ptacl.cmr.record import Cine, Slice
 from ptacl.cmr.stack import RR_MS, TOWARDS_APEX, order_stack
 from ptacl.errors import UnreadableCine
