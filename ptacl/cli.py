@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from typing import Any
 
 from ptacl import __version__
 from ptacl.errors import ArtifactError, ConfigError, RecordError, UnreadableCine, UnreadableEcg
+from ptacl.logs import mask_ids
 
 USABLE, UNREADABLE, UNUSABLE = 0, 2, 3
 CLEAN, FOUND, WRONG_CONFIG = 0, 1, 2
@@ -49,18 +51,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_configfile(verify)
     verify.add_argument("--results", type=Path, help="another folder than the config's `results`")
     arguments = parser.parse_args(argv)
+    try:
+        return _run(arguments)
+    except (ConfigError, OSError) as e:
+        # The text of an OSError may hold a path, and that an id.
+        text = str(e) if isinstance(e, ConfigError) else f"a file or folder can't be read ({type(e).__name__})"
+        print(f"ptacl {arguments.command}: {text}", file=sys.stderr)
+        return WRONG_CONFIG
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "inspect":
         return _inspect(arguments.file, arguments.json)
+    # Here, since it needs what only a machine that runs workflows has.
     from ptacl.config import load_config
 
-    try:
-        config = load_config(arguments.configfile)
-        if arguments.command == "check":
-            return _check(config, arguments.json)
-        return _verify(config["cohort"], arguments.results or Path(config["results"]))
-    except ConfigError as e:
-        print(f"ptacl {arguments.command}: {e}", file=sys.stderr)
-        return WRONG_CONFIG
+    config = load_config(arguments.configfile)
+    if arguments.command == "check":
+        return _check(config, arguments.json)
+    return _verify(config, arguments.results or Path(config["results"]))
 
 
 def _add_configfile(command: argparse.ArgumentParser) -> None:
@@ -73,25 +82,27 @@ def _check(config: dict[str, Any], as_json: bool) -> int:
     from ptacl.check import as_text, check_study
 
     found = check_study(config)
-    print(json.dumps(asdict(found)) if as_json else as_text(found))
+    print(mask_ids(json.dumps(asdict(found)) if as_json else as_text(found)))
     return FOUND if found.stops else CLEAN
 
 
-def _verify(cohort: dict[str, Any], results: Path) -> int:
+def _verify(config: dict[str, Any], results: Path) -> int:
     from ptacl.cohort.verify import verify_withdrawals
     from ptacl.cohort.withdrawals import read_withdrawals
 
-    if not results.is_dir():
-        raise ConfigError(f"results: {results} is no folder")
-    withdrawn = read_withdrawals(cohort["withdrawals"], cohort["source"])
+    if not os.path.isdir(results):
+        raise ConfigError(f"results: {mask_ids(str(results))} is no folder")
+    withdrawn = read_withdrawals(config["cohort"]["withdrawals"], config["cohort"]["source"])
     try:
-        found = verify_withdrawals(results, withdrawn)
+        found = verify_withdrawals(results, withdrawn, skip="synthetic" if config["synthetic"] else None)
     except ArtifactError as e:
         print(f"ptacl verify-withdrawals: {e}", file=sys.stderr)
         return FOUND
     for path, count in found:
         print(f"{count:>6}  {path}")
-    print(f"{len(withdrawn):,} people have withdrawn; files below {results} that name any of them: {len(found)}")
+    print(
+        f"{len(withdrawn):,} people have withdrawn; files below {mask_ids(str(results))} that name any of them: {len(found)}"
+    )
     return FOUND if found else CLEAN
 
 
@@ -110,7 +121,7 @@ def _describe(path: Path) -> dict[str, Any]:
     from ptacl.cmr.inspect import describe as describe_cine
     from ptacl.ecg.inspect import describe as describe_ecg
 
-    if path.is_dir() or path.name.lower().endswith((".zip", ".nii", ".nii.gz")):
+    if os.path.isdir(path) or path.name.lower().endswith((".zip", ".nii", ".nii.gz")):
         return describe_cine(path)
     try:
         return describe_ecg(path)

@@ -15,8 +15,8 @@ SPLITS = ("train", "val", "calibration", "test")
 PATHS = ("ecg_path", "cmr_path", "lax_path")
 _UPPER = (0.60, 0.70, 0.85)
 SMALL_STUDY = 20
-# Letters, digits, dots, dashes and underscores, at most 64 of them.
-VALID_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+# Letters, digits, dots, dashes and underscores, at most 64 of them; letters or digits at both ends.
+VALID_ID = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$"
 # What spreadsheets make of a long number: digits are lost, and with them the person.
 SCIENTIFIC = r"^[0-9]+(\.[0-9]+[eE]\+?|[eE]\+)[0-9]+$"
 

@@ -1,6 +1,7 @@
 """Withdrawal lists: the union of all files given, or a loud stop."""
 
 import glob
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,8 @@ from ptacl.cohort.text import normal_id
 from ptacl.errors import ConfigError, PtaclError
 from ptacl.logs import mask_ids
 
-_HEADERS = {"eid", "f.eid", "n_eid", "participant.eid", "subject_id", "participant id", "id"}
+# What a column of ids may be called, in any case.
+ID_NAMES = frozenset({"eid", "f.eid", "n_eid", "participant.eid", "subject_id", "participant id", "id"})
 # People of genetic files who have withdrawn already: no such id can be an eid.
 _NEVER_AN_EID = re.compile(r"-[0-9]{1,9}|W[0-9]{1,9}", re.IGNORECASE)
 _NEVER_AN_ID = re.compile(r"-[0-9]{1,9}")
@@ -36,9 +38,10 @@ def withdrawal_patterns(given: list[str] | str | None, source: str) -> list[str]
 
 
 def withdrawal_files(patterns: list[str]) -> list[Path]:
-    """The files that match, each once. A pattern without a match stops the study (ConfigError)."""
+    """The files that match, each once. ConfigError for a pattern without a match, or with a folder that can't be listed."""
     found: set[str] = set()
     for pattern in patterns:
+        _check_folders(pattern)
         files = glob.glob(pattern, recursive=True)
         if not files:
             raise ConfigError(
@@ -46,6 +49,24 @@ def withdrawal_files(patterns: list[str]) -> list[Path]:
             )
         found.update(files)
     return [Path(f) for f in sorted(found)]
+
+
+def _check_folders(pattern: str) -> None:
+    """`glob` passes over folders that can't be listed, and with them over their lists."""
+    folder = os.path.dirname(pattern)
+    while glob.has_magic(folder):
+        folder = os.path.dirname(folder)
+    nested = glob.has_magic(os.path.dirname(pattern))
+    shown = mask_ids(folder or ".")
+
+    def refuse(error: OSError) -> None:
+        raise ConfigError(
+            f"cohort.withdrawals: {shown}, or a folder below it, can't be listed ({type(error).__name__})"
+        ) from None
+
+    for _, folders, _ in os.walk(folder or ".", onerror=refuse):
+        if not nested:
+            folders.clear()
 
 
 def read_withdrawals(given: list[str] | str | None, source: str) -> set[str]:
@@ -79,7 +100,7 @@ def parse_withdrawals(data: bytes, source: str) -> set[str]:
         cell = normal_id(line.strip().rstrip(","))
         if not cell:
             continue
-        is_header, may_be_header = may_be_header and cell.lower() in _HEADERS, False
+        is_header, may_be_header = may_be_header and cell.lower() in ID_NAMES, False
         if is_header or never.fullmatch(cell):
             continue
         if not re.match(form, cell):

@@ -1,5 +1,9 @@
 """Who has withdrawn leaves every artifact, in whatever form the lists come; a list that may be wrong stops the study."""
 
+import datetime
+import gzip
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -167,19 +171,71 @@ def test_the_search_finds_ids_in_tables_texts_and_names_and_prints_none(tmp_path
     (tmp_path / "elsewhere/a.csv").write_text(GONE)
     (results / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/round").symlink_to(results)
-    found = verify_withdrawals(results, {GONE, "9000003"})
+    found = verify_withdrawals(results, {GONE, "9000003"}, skip="synthetic")
     assert found == [
         ("<id>.md", 1), ("<id>_x.png", 1), ("a.csv", 1), ("b.json", 1), ("c.html", 1), ("cohort/a.parquet", 2),
         ("cohort/b.parquet", 2), ("cohort/p.parquet", 1), ("cohort/q.parquet", 1), ("d.log", 1), ("e.tsv", 1),
         ("f.yaml", 1), ("g.TXT", 1), ("h", 1), ("linked/a.csv", 1), ("t.safetensors", 1),
     ]  # fmt: skip
     assert verify_withdrawals(results, set()) == verify_withdrawals(results, {"9000004"}) == []
+    assert ("synthetic/<id>_20205_2_0.xml", 1) in verify_withdrawals(results, {GONE})
 
 
 def test_a_table_that_cannot_be_searched_is_not_called_clean(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("half a file")
     with pytest.raises(ArtifactError, match="a.parquet: can't be searched"):
         verify_withdrawals(tmp_path, {GONE})
+
+
+ID = int(GONE)
+COLUMNS = {
+    "ID": [ID], "EID": [float(ID)], "f.eid": [GONE], "participant.eid": [ID], "__index_level_0__": [ID],
+    "large list": pa.array([[GONE]], pa.large_list(pa.string())), "nested": [[["x", f"{GONE}_a"]]], "struct": [{"a": {"b": GONE}}],
+    "bytes": [GONE.encode()], "view": pa.array([GONE], pa.string_view()), "words": pa.array([GONE]).dictionary_encode(),
+    "map": pa.array([[(GONE, 1)]], pa.map_(pa.string(), pa.int8())), "zeros": [f"00{GONE}"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_table_of_any_layout_is_searched(tmp_path: Path, name: str) -> None:
+    pq.write_table(
+        pa.table({name: COLUMNS[name], "size": [ID], "when": [datetime.date(2020, 1, 1)]}), tmp_path / "a.parquet"
+    )
+    assert verify_withdrawals(tmp_path, {GONE}) == [("a.parquet", 1)]
+    assert verify_withdrawals(tmp_path, {HERE}) == []
+
+
+def test_packed_files_and_names_of_folders_are_searched(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(f"x,{GONE}\n".encode()))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("a.txt", f"at {GONE}")
+    (tmp_path / "c.csv").write_text(f"x\t{GONE}\n", encoding="utf-16")
+    (tmp_path / "d" / GONE).mkdir(parents=True)
+    found = [("a.csv.gz", 1), ("b.zip", 1), ("c.csv", 1), ("d/<id>", 1)]
+    assert verify_withdrawals(tmp_path, {GONE}) == found
+    assert verify_withdrawals(tmp_path, {f"0{GONE}"}) == found
+    (tmp_path / "e.gz").write_bytes(gzip.compress(b"x" * 1000)[:20])
+    with pytest.raises(ArtifactError, match="e.gz: can't be searched"):
+        verify_withdrawals(tmp_path, {GONE})
+
+
+@pytest.mark.parametrize("pattern", ["w*.csv", "*/w*.csv", "**/w*.csv"])
+def test_a_folder_of_lists_that_cannot_be_listed_stops_the_study(tmp_path: Path, monkeypatch, pattern: str) -> None:
+    for folder in ("open", "locked"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "w1.csv").write_text(GONE)
+    (tmp_path / "w0.csv").write_text(HERE)
+    locked = tmp_path if pattern == "w*.csv" else tmp_path / "locked"
+    real = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == os.fspath(locked):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ConfigError, match="can't be listed"):
+        read_withdrawals([str(tmp_path / pattern)], "ukb")
 
 
 @given(
