@@ -1,5 +1,7 @@
 """Whether a study can start and what it would lose: its inputs looked at in seconds, before any job."""
 
+import contextlib
+import io
 import os
 import shutil
 from collections import Counter
@@ -13,16 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ptacl.cohort.dialects import parse_header
-from ptacl.cohort.fields import ICD10_CODES, QUANTITIES
 from ptacl.cohort.identity import PATHS, keyed_fractions
 from ptacl.cohort.inventory import Inventory, take_inventory
+from ptacl.cohort.stage import FEW_SHARE, read_phenotypes
 from ptacl.cohort.text import column_names, first_values, normal_ids
 from ptacl.cohort.withdrawals import read_withdrawals
 from ptacl.errors import ConfigError
 from ptacl.stages import stage_settings
 
 SAMPLED = 10  # of ECGs and of cines: 20 files are read
-IDS_COMPARED = 20_000
+IDS_COMPARED, READ_BYTES = 20_000, 2**30
 MAX_SHARD_ROWS, SMALL_STUDY = 1500, 20
 _ECG_BYTES = 12 * (5000 + 600) * 2
 
@@ -48,13 +50,17 @@ class Loss:
 
 @dataclass
 class StudyCheck:
-    """What was found. stops: why the study can't start, or would end without a pair. odd: what deserves a look."""
+    """What was found. stops: why the study can't start, or would end without a pair. odd: what deserves a look.
+
+    values: of each quantity the study asks for, the rows with ECG and cine that have one.
+    """
 
     stops: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     inputs: dict[str, str] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     formats: dict[str, dict[str, int]] = field(default_factory=dict)
+    values: dict[str, int] = field(default_factory=dict)
     samples: dict[str, Sample] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
 
@@ -71,6 +77,8 @@ def check_study(config: Mapping[str, Any]) -> StudyCheck:
     if withdrawn is not None:
         here = f", {inventory.n_withdrawn:,} rows of theirs among those found" if inventory else ""
         found.inputs["cohort.withdrawals"] = f"{len(withdrawn):,} on the lists{here}" if withdrawn else "nobody"
+        if withdrawn and inventory and not inventory.n_withdrawn:
+            found.odd.append("cohort.withdrawals: nobody on the lists is among the rows; are they of this application?")
     _tables(config, inventory, found)
     if inventory is None:
         return found
@@ -90,69 +98,67 @@ def _or_stop(found: StudyCheck, key: str, work: Callable[[], Any]) -> Any:
 
 
 def _results(config: Mapping[str, Any], found: StudyCheck) -> None:
-    folder = Path(config["results"]).absolute()
-    folder = next(p for p in (folder, *folder.parents) if p.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+    folder = _existing(config["results"])
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
         found.stops.append(f"results: {folder} can't be written to")
     found.inputs["results"] = f"{shutil.disk_usage(folder).free / 1e9:,.0f} GB free"
 
 
+def _existing(folder: str) -> str:
+    """The folder itself, or the nearest one above it that is there."""
+    path = Path(folder).absolute()
+    return next(os.fspath(p) for p in (path, *path.parents) if os.path.exists(p))
+
+
 def _tables(config: Mapping[str, Any], inventory: Inventory | None, found: StudyCheck) -> None:
-    """Whether the tables are of a known form, speak of the same people and have what the study asks for."""
+    """Reads the tables as the cohort stage will, and counts the values of what the study asks for."""
     cohort, evaluate = config["cohort"], config["evaluate"]
-    known: set[str] = set()
-    if cohort["source"] == "ukb" and cohort["table"]:
-        known |= _or_stop(found, "cohort.table", lambda: _ukb_table(cohort, inventory, found)) or set()
-    elif inventory is not None and inventory.table is not None:
-        known |= set(inventory.table.column_names)
-        found.inputs["cohort.table"] = f"{inventory.table.num_rows:,} rows, {inventory.table.num_columns} columns"
-    for i, name in enumerate(cohort["extra_tables"]):
-        key = f"cohort.extra_tables[{i}]"
-        names = _or_stop(found, key, lambda name=name: column_names(Path(name)))
-        if names is not None:
-            known |= set(names)
-            found.inputs[key] = f"{len(names)} columns"
-            if not {"subject_id", "eid"} & set(names):
-                found.stops.append(f"{key}: no column subject_id or eid")
-    if {"height_cm", "weight_kg"} <= known:
-        known.add("bsa")
-    wanted = [*evaluate["targets"], *evaluate["extra_targets"], *evaluate["covariates"]]
-    missing = [name for name in wanted if name not in known]
-    if missing and not any(text.startswith(("cohort.table", "cohort.extra_tables")) for text in found.stops):
-        found.odd.append(f"evaluate: in no table, so without scores: {', '.join(missing)}")
     references = evaluate["reference_predictions"]
     if references and not config["synthetic"] and not os.path.isfile(references):
         found.stops.append("evaluate.reference_predictions: no such file; write null where there are none")
-
-
-def _ukb_table(cohort: Mapping[str, Any], inventory: Inventory | None, found: StudyCheck) -> set[str]:
-    """The quantities that a UK Biobank table has for the visits of the rows. Raises ConfigError."""
-    path = Path(cohort["table"])
-    names = column_names(path)
-    header = parse_header(names, path.name)
-    keys = set(header.columns.values())
-    if cohort["icd10"] and not any(k.field == ICD10_CODES for k in keys):
-        raise ConfigError(f"cohort.icd10: {path.name} has no field {ICD10_CODES} (diagnoses)")
-    visits = set(inventory.rows["visit"].unique().to_pylist()) if inventory else {2, 3}
-    known = {
-        name
-        for name, quantity in QUANTITIES.items()
-        if any(k.field in quantity.fields and (quantity.any_visit or k.visit in visits) for k in keys)
-    }
-    text = f"{header.dialect} dialect, {len(names):,} columns, {len(known)} known quantities for the visits found"
-    if inventory is not None:
-        values = first_values(path, header.id_column, IDS_COMPARED)
-        ids = normal_ids(values).unique()
-        here = pc.sum(pc.is_in(ids, value_set=inventory.rows["subject_id"].combine_chunks())).as_py() or 0
-        text += f"; of its first {len(ids):,} people {here:,} have files"
-        if len(ids) and not here:
-            # The stage stops where nobody at all is found; of a larger table only the beginning was looked at.
-            (found.stops if len(values) < IDS_COMPARED else found.odd).append(
-                f"cohort.table: none of the first {len(ids):,} people in {path.name} has a file here; are its ids those"
-                " of another application?"
+    tables = {"cohort.table": cohort["table"]} if cohort["table"] else {}
+    tables |= {f"cohort.extra_tables[{i}]": name for i, name in enumerate(cohort["extra_tables"])}
+    names = {key: _or_stop(found, key, lambda name=name: column_names(Path(name))) for key, name in tables.items()}
+    found.inputs |= {key: f"{len(columns):,} columns" for key, columns in names.items() if columns is not None}
+    if cohort["source"] == "ukb" and names.get("cohort.table"):
+        header = _or_stop(
+            found, "cohort.table", lambda: parse_header(names["cohort.table"], Path(cohort["table"]).name)
+        )
+        if header is None:
+            return
+        found.inputs["cohort.table"] += f" in the {header.dialect} dialect"
+    if inventory is None or None in names.values():
+        return
+    if sum(os.path.getsize(name) for name in tables.values()) > READ_BYTES:
+        if cohort["source"] == "ukb" and cohort["table"]:
+            _or_stop(
+                found, "cohort.table", lambda: _beginning(Path(cohort["table"]), header.id_column, inventory, found)
             )
-    found.inputs["cohort.table"] = text
-    return known
+        return
+    with contextlib.redirect_stdout(io.StringIO()) as notes:
+        read = _or_stop(found, "cohort", lambda: read_phenotypes(cohort, inventory.table, inventory.rows, Counter()))
+    found.odd += [line.removeprefix("note: ") for line in notes.getvalue().splitlines()]
+    if read is None:
+        return
+    both = inventory.rows["ecg_path"].is_valid().to_numpy() & inventory.rows["cmr_path"].is_valid().to_numpy()
+    wanted = [*evaluate["targets"], *evaluate["extra_targets"], *evaluate["covariates"]]
+    nothing = np.full(len(both), np.nan)
+    found.values = {name: int(np.isfinite(read[0].get(name, nothing)[both]).sum()) for name in wanted}
+    few = [f"{name} {n:,}" for name, n in found.values.items() if n < FEW_SHARE * both.sum()]
+    if few:
+        found.odd.append(f"evaluate: few of {both.sum():,} rows with ECG and cine have a value: {', '.join(few)}")
+
+
+def _beginning(path: Path, id_column: str, inventory: Inventory, found: StudyCheck) -> None:
+    """The first people of a UK Biobank table that would take minutes to read. Raises ConfigError."""
+    ids = normal_ids(first_values(path, id_column, IDS_COMPARED)).unique()
+    here = pc.sum(pc.is_in(ids, value_set=inventory.rows["subject_id"].combine_chunks())).as_py() or 0
+    found.inputs["cohort.table"] += f", too large to be read here; of its first {len(ids):,} people {here:,} have files"
+    if len(ids) and not here:
+        found.odd.append(
+            f"cohort.table: none of the first {len(ids):,} people in {path.name} has a file here; are its ids those of"
+            " another application?"
+        )
 
 
 def _rows(config: Mapping[str, Any], inventory: Inventory, found: StudyCheck) -> None:
@@ -190,8 +196,7 @@ def _rows(config: Mapping[str, Any], inventory: Inventory, found: StudyCheck) ->
     cmr = config["cmr"]
     needed = both * (_ECG_BYTES + cmr["slices"] * cmr["frames"] * cmr["size"] ** 2)
     found.inputs["results"] += f"; tensors need about {needed / 1e9:,.1f} GB"
-    folder = Path(config["results"]).absolute()
-    if needed > shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free:
+    if needed > shutil.disk_usage(_existing(config["results"])).free:
         found.odd.append("results: not enough free space for the tensors")
 
 
@@ -244,6 +249,8 @@ def as_text(found: StudyCheck) -> str:
     lines = ["inputs", *(f"  {key:<{width}}  {text}" for key, text in found.inputs.items())]
     if found.rows:
         lines += ["rows (person and visit)", *(f"  {n:>9,}  {what}" for what, n in found.rows.items())]
+        if found.values:
+            lines += ["rows with ECG and cine that have a value", f"  {_counts(found.values)}"]
         names = {"ecg": "ECG", "cmr": "short axis", "lax": "long axis"}
         lines += ["files by format"]
         lines += [f"  {names[kind]:<10}  {_counts(counts)}" for kind, counts in found.formats.items()]

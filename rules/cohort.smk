@@ -1,10 +1,14 @@
 """Stage cohort: who is there, with which files and phenotypes, in which split and shard."""
 
-from ptacl.cohort.withdrawals import withdrawal_patterns
+from ptacl.cohort.withdrawals import withdrawal_files, withdrawal_patterns
 
 # Before anything runs, and not in the job alone: a study without withdrawal lists must not begin.
 try:
-    withdrawal_patterns(config["cohort"]["withdrawals"], config["cohort"]["source"])
+    lists = withdrawal_patterns(
+        config["cohort"]["withdrawals"], config["cohort"]["source"]
+    )
+    if not config["synthetic"]:  # else they are generated first
+        withdrawal_files(lists)
 except PtaclError as e:
     raise WorkflowError(f"config: {e}") from None
 

@@ -69,7 +69,12 @@ def raw_listing(wildcards):
 
     A generated cohort follows from its settings, and isn't there yet when the workflow is planned.
     """
-    return "generated" if config["synthetic"] else listing_digest(settings("cohort"))
+    if config["synthetic"]:
+        return "generated"
+    try:
+        return listing_digest(settings("cohort"))
+    except PtaclError as e:
+        raise WorkflowError(f"config: {e}") from None
 
 
 def warm_start_of(wildcards):

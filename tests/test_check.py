@@ -133,11 +133,61 @@ def test_a_table_of_another_application_is_a_stop(study, origin, tmp_path, capsy
         build_cohort(load_config([tmp_path / "overlay.yaml"])["cohort"], tmp_path / "cohort")
 
 
-def test_values_of_another_visit_do_not_count_as_known(study, tmp_path, capsys) -> None:
-    (tmp_path / "p.csv").write_text("eid,24103-0.0,31-0.0,24105-2.0\n9000001,60,1,90\n")
-    _, found, _ = checked(capsys, study(table=str(tmp_path / "p.csv"), extra_tables=[]))
-    missing = found["odd"][0].split("without scores: ")[1].split(", ")
-    assert "LVEF" in missing and not {"LVM", "sex"} & set(missing)
+def test_values_are_counted_at_the_visits_of_the_study(study, origin, tmp_path, capsys) -> None:
+    people = sorted(
+        {p.name[:7] for p in origin.rglob("*_20209_2_0.zip")} & {p.name[:7] for p in origin.rglob("*_20205_2_0.xml")}
+    )
+    lines = [f"{eid},60,1,{90 if i < 3 else ''}" for i, eid in enumerate(people)]
+    (tmp_path / "p.csv").write_text("\n".join(["eid,24103-0.0,31-0.0,24105-2.0", *lines]))
+    code, found, text = checked(capsys, study(table=str(tmp_path / "p.csv"), extra_tables=[]))
+    assert code == 0 and found["values"]["LVEF"] == 0 and found["values"]["LVM"] <= 3 < found["values"]["sex"]
+    assert any("has columns for LVEF" in odd for odd in found["odd"])
+    assert re.search(r"odd: evaluate: few of \d+ rows with ECG and cine have a value: LVEDV 0, ", text)
+
+
+def test_the_beginning_of_a_large_table_is_looked_at(study, origin, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("ptacl.check.READ_BYTES", 0)
+    code, found, _ = checked(capsys, study())
+    assert code == 0 and re.search(
+        r"too large to be read here; of its first \d+ people \d+ have files", found["inputs"]["cohort.table"]
+    )
+    (tmp_path / "p.csv").write_text("eid,24103-2.0\n9900001,60\n")
+    code, found, _ = checked(capsys, study(table=str(tmp_path / "p.csv")))
+    assert code == 0 and "another application" in found["odd"][0]
+
+
+WRONG_TABLES = {
+    "a person twice": "eid,24103-2.0\n{0},60\n{0},61\n", "a decimal comma": 'eid,24103-2.0\n{0},"58,5"\n',
+    "an ICD-10 cell": "eid,24103-2.0,41270-0.0\n{0},60,I25;I10\n", "a ragged row": "eid,24103-2.0\n{0},60,1\n",
+    "another application": "eid,24103-2.0\n9900001,60\n", "other visits": "eid,24103-0.0\n{0},60\n",
+    "scientific ids": "eid,24103-2.0\n9e+06,60\n", "no dialect": "person,LVEF\n{0},60\n",
+}  # fmt: skip
+EXTRA_TABLES = {
+    "none of these people": "eid,visit,es_ms\n9900001,2,310\n", "no visit": "eid,es_ms\n{0},310\n", "no ids": "es_ms\n310\n",
+    "text": "eid,visit,LVEF\n{0},2,high\n", "EID": "EID,Visit,es_ms\n{0},2,310\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*WRONG_TABLES, *EXTRA_TABLES])
+def test_the_check_stops_where_the_cohort_stage_stops(study, origin, tmp_path, capsys, name: str) -> None:
+    eid = sorted(origin.rglob("*_20205_2_0.xml"))[0].name[:7]
+    (tmp_path / "t.csv").write_text({**WRONG_TABLES, **EXTRA_TABLES}[name].format(eid))
+    tables = {"table": str(tmp_path / "t.csv"), "extra_tables": [], "icd10": {"cad": ["I25"]} if "ICD" in name else {}}
+    overlay = study(**(tables if name in WRONG_TABLES else {"extra_tables": [str(tmp_path / "t.csv")]}))
+    code, found, _ = checked(capsys, overlay)
+    assert code == (0 if name == "EID" else 1)
+    try:
+        build_cohort(load_config([overlay])["cohort"], tmp_path / "cohort")
+    except ConfigError as e:
+        assert str(e) in found["stops"][0]
+    else:
+        assert name == "EID"
+
+
+def test_lists_of_other_people_are_odd(study, tmp_path, capsys) -> None:
+    (tmp_path / "w1.csv").write_text("9900001\n")
+    _, found, _ = checked(capsys, study(withdrawals=[str(tmp_path / "w*.csv")]))
+    assert found["odd"] == ["cohort.withdrawals: nobody on the lists is among the rows; are they of this application?"]
 
 
 def test_nobody_with_both_is_a_stop_and_few_people_are_odd(study, origin, tmp_path, capsys) -> None:

@@ -64,7 +64,7 @@ class Acquisition:
 @dataclass(eq=False)
 class _Image:
     """number: InstanceNumber, counted so that it rises with time. moment: trigger time, NaN where it can't be trusted; in an
-    untimed series the number. taken: AcquisitionTime, empty where nearly every image has its own."""
+    untimed series the number. taken: AcquisitionTime, empty where most images have their own."""
 
     frame: Frame
     number: float

@@ -26,7 +26,7 @@ class Cycle:
     def accepts(self, a: Acquisition) -> bool:
         """Whether an acquisition is complete enough; one with more frames and no timing may be anything."""
         if len(a) > self.frames:
-            return a.timed or not self.timed and a.frames[0].cycle_frames == len(a)
+            return a.timed or (not self.timed and a.frames[0].cycle_frames == len(a))
         return len(a) >= MIN_COMPLETE * self.frames
 
     def rank(self, a: Acquisition) -> tuple[bool, bool, int, str, float, int]:

@@ -104,7 +104,7 @@ def _walk(data, wanted, places):  # noqa: ANN001, ANN202 (numba infers the types
                 length -= 1
             explicit = length != 17  # 1.2.840.10008.1.2 has 17 characters, every other syntax more
             last = data[syntax + length - 1]
-            if (length == 19 and last == 50) or length == 22 and last == 57 and data[syntax + length - 4] == 49:
+            if (length == 19 and last == 50) or (length == 22 and last == 57 and data[syntax + length - 4] == 49):
                 return _ODD  # big endian (...2.2), deflated (...2.1.99)
         if depth == 0 and group > 0x28 and group != 0xFFFE:
             return _COMPLETE

@@ -67,7 +67,7 @@ def parse_header(names: Sequence[str], file: str) -> Header:
     """
     found: list[Header] = []
     for dialect in DIALECTS:
-        ids = [n for n in names if n in dialect.ids]
+        ids = [n for n in names if n.lower() in (i.lower() for i in dialect.ids)]
         columns = {n: key for n in names if n not in ids and (key := parse_column(n, dialect))}
         if len(ids) > 1:
             raise ConfigError(f"cohort.table: {file} has two columns of ids, {' and '.join(ids)}; keep one")

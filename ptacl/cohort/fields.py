@@ -115,7 +115,7 @@ COVARIATES: dict[str, Quantity] = {
     "diastolic_bp": Quantity("Diastolic blood pressure", "mmHg", (4079,), possible=(20, 200), plausible=(40, 140)),
 }
 
-# Codes, of which no mean makes sense.
+# Codes rather than amounts.
 CATEGORIES: dict[str, Quantity] = {
     "smoking": Quantity("Smoking (0 never, 1 previous, 2 current)", "", (20116,), possible=(0, 2)),
     "diabetes": Quantity("Diabetes diagnosed by a doctor (0 no, 1 yes)", "", (2443,), possible=(0, 1)),

@@ -5,12 +5,15 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ptacl.cohort.sources import walk
+from ptacl.cohort.files import facts
+from ptacl.cohort.identity import relative_paths
+from ptacl.cohort.sources import recordings, table_rows
 from ptacl.cohort.withdrawals import withdrawal_patterns
+from ptacl.errors import ConfigError
 
 # Larger tables (the main UK Biobank table has tens of gigabytes) are known by size, time and both ends.
 _WHOLE_BYTES, _END_BYTES = 64 * 2**20, 2**20
@@ -33,13 +36,28 @@ def _digest(settings_json: str) -> str:
     for pattern in withdrawal_patterns(settings["withdrawals"], settings["source"]):
         tables += sorted(glob.glob(pattern, recursive=True))
     h = hashlib.sha256()
-    if all((root / f).is_dir() for f in ["", *settings["folders"]]):
-        for entry in walk(root, settings["folders"]):
-            stat = entry.stat()
-            h.update(os.fsencode(entry.path) + f":{stat.st_size}:{stat.st_mtime_ns if times else 0}\n".encode())
+    for path, size, mtime_ns in _recordings(settings, root):
+        h.update(path + f":{size}:{mtime_ns if times else 0}\n".encode())
     for table in tables:
         h.update(os.fsencode(os.path.basename(table)) + _content(table, times))
     return h.hexdigest()[:16]
+
+
+def _recordings(settings: Mapping[str, Any], root: Path) -> Iterator[tuple[bytes, int, int]]:
+    """Path, size and time of each recording; nothing else below the root matters, which may hold the results too."""
+    if settings["source"] == "ukb":
+        if all(os.path.isdir(root / f) for f in ["", *settings["folders"]]):
+            for entry in recordings(root, settings["folders"]):
+                stat = entry.stat()
+                yield os.fsencode(entry.path), stat.st_size, stat.st_mtime_ns
+        return
+    try:
+        rows, _ = table_rows(Path(settings["table"]))
+    except ConfigError:  # the stage itself says what is wrong
+        return
+    files = facts(relative_paths(rows, os.fspath(root)), root, {})
+    for path, size, mtime_ns in zip(files.paths.to_pylist(), files.size.tolist(), files.mtime_ns.tolist(), strict=True):
+        yield os.fsencode(path), size, mtime_ns
 
 
 def _content(path: str, times: bool) -> bytes:

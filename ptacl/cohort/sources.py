@@ -21,6 +21,7 @@ from ptacl.cohort.text import (
     visits_of,
 )  # fmt: skip
 from ptacl.errors import ConfigError
+from ptacl.logs import mask_ids
 
 _KINDS = {"20205": "ecg_path", "20209": "cmr_path", "20208": "lax_path"}
 _NAME = re.compile(
@@ -34,11 +35,11 @@ def walk(root: Path, folders: Sequence[str] = ()) -> Iterator[os.DirEntry[str]]:
     Links to folders are not followed, links in a circle are no files. Raises ConfigError where there is no such folder, or
     it lies outside `root`, or one below it can't be listed: who is in there would be lost.
     """
-    if not root.is_dir():
-        raise ConfigError(f"cohort.root: {root} is no folder")
+    if not os.path.isdir(root):
+        raise ConfigError(f"cohort.root: {mask_ids(str(root))} is no folder")
     for i, folder in enumerate(folders):
-        if os.path.isabs(folder) or ".." in Path(folder).parts or not (root / folder).is_dir():
-            raise ConfigError(f"cohort.folders[{i}]: {folder!r} is no folder below cohort.root ({root})")
+        if os.path.isabs(folder) or ".." in Path(folder).parts or not os.path.isdir(root / folder):
+            raise ConfigError(f"cohort.folders[{i}]: {folder!r} is no folder below cohort.root")
     chosen = {PurePosixPath(f) for f in folders} or {PurePosixPath(".")}
     # A folder inside another chosen one is walked with that. Joined as text, so that every path begins with the root's.
     base = os.fspath(root)
@@ -53,7 +54,9 @@ def walk(root: Path, folders: Sequence[str] = ()) -> Iterator[os.DirEntry[str]]:
                 entries = sorted(listing, key=lambda e: e.name)
         except OSError as e:
             # Without its name, which may be an id.
-            raise ConfigError(f"cohort.root: a folder below {root} can't be listed ({type(e).__name__})") from None
+            raise ConfigError(
+                f"cohort.root: a folder below {mask_ids(str(root))} can't be listed ({type(e).__name__})"
+            ) from None
         waiting += [e.path for e in reversed(entries) if e.is_dir(follow_symlinks=False)]
         yield from filter(_is_file, entries)
 
@@ -63,6 +66,11 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:  # a link in a circle
         return False
+
+
+def recordings(root: Path, folders: Sequence[str] = ()) -> Iterator[os.DirEntry[str]]:
+    """Those files of `walk` that UK Biobank's names say are an ECG or a cine."""
+    return (entry for entry in walk(root, folders) if _NAME.fullmatch(entry.name))
 
 
 def ukb_rows(root: Path, folders: Sequence[str] = ()) -> tuple[pa.Table, dict[str, os.stat_result]]:
@@ -78,7 +86,7 @@ def ukb_rows(root: Path, folders: Sequence[str] = ()) -> tuple[pa.Table, dict[st
     kinds: list[str] = []
     paths: list[str] = []
     known: dict[str, os.stat_result] = {}
-    for entry in walk(root, folders):
+    for entry in recordings(root, folders):
         if m := _NAME.fullmatch(entry.name):
             eids.append(m[1])
             kinds.append(_KINDS[m[2] or m[4]])
@@ -86,7 +94,9 @@ def ukb_rows(root: Path, folders: Sequence[str] = ()) -> tuple[pa.Table, dict[st
             paths.append(entry.path[prefix:])
             known[paths[-1]] = entry.stat()
             if not _is_utf8(paths[-1]):
-                raise ConfigError(f"cohort.root: the name of a folder below {root} is not UTF-8; rename it")
+                raise ConfigError(
+                    f"cohort.root: the name of a folder below {mask_ids(str(root))} is not UTF-8; rename it"
+                )
     files = pa.table(
         {
             "subject_id": pa.array(eids, pa.string()), "visit": pa.array(visits, pa.int8()),

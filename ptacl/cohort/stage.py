@@ -22,6 +22,7 @@ SUBJECTS, SUBJECTS_VERSION = "cohort_subjects", 2
 EXCLUDED, EXCLUDED_VERSION = "cohort_excluded", 1
 MANIFEST, MANIFEST_VERSION = "cohort_manifest", 1
 ROOT = "ptacl.root"
+FEW_SHARE = 0.5
 
 # What decides a manifest's content: a new phenotype table or withdrawal list must not rebuild every shard.
 _MANIFEST_SETTINGS = ("source", "hash_key", "fingerprint", "shards")
@@ -42,7 +43,8 @@ def build_cohort(settings: Mapping[str, Any], out_dir: Path) -> None:
         raise ConfigError(f"cohort.root: no usable file name or row found ({n_excluded} excluded)")
 
     errors: Counter[str] = Counter()
-    columns, diagnoses = _phenotypes(settings, found.table, kept, errors)
+    columns, diagnoses = read_phenotypes(settings, found.table, kept, errors)
+    _note_few_values(columns, kept.num_rows)
     _write_subjects(settings, kept, columns, diagnoses, out_dir)
     _write_excluded(settings, found.excluded, out_dir)
     write_json(out_dir / "excluded_counts.json", {"withdrawn": found.n_withdrawn, "impossible_values": dict(errors)})
@@ -52,12 +54,12 @@ def build_cohort(settings: Mapping[str, Any], out_dir: Path) -> None:
         print("values left out as impossible: " + ", ".join(f"{name} {n}" for name, n in sorted(errors.items())))
 
 
-def _phenotypes(
+def read_phenotypes(
     settings: Mapping[str, Any], own: pa.Table | None, rows: pa.Table, errors: Counter[str]
 ) -> tuple[Columns, dict[str, pa.Array]]:
     """Quantities and diagnoses of the rows from all tables; where two tables know a value, the later one's counts.
 
-    `own`: the user's table that the rows come from, if any.
+    `own`: the user's table that the rows come from, if any. Raises ConfigError.
     """
     subjects, visits = rows["subject_id"].combine_chunks(), rows["visit"].to_numpy()
     columns: Columns = {}
@@ -77,6 +79,12 @@ def _phenotypes(
     if taken:
         raise ConfigError(f"cohort.icd10: {taken[0]} is the name of another column; choose another")
     return columns, diagnoses
+
+
+def _note_few_values(columns: Columns, n: int) -> None:
+    few = {name: int(np.isfinite(v).sum()) for name, v in columns.items() if np.isfinite(v).sum() < FEW_SHARE * n}
+    if few:
+        print("note: few rows have a value: " + ", ".join(f"{name} {count} of {n}" for name, count in few.items()))
 
 
 def _write_subjects(

@@ -68,7 +68,7 @@ def ukb_columns(
         )
     table = table.take(place)  # null places make null rows
     columns = _quantities(table, wanted, visits, errors)
-    _note_what_has_no_value(wanted, columns, path.name)
+    _check_values(wanted, visits, columns, path.name)
     if dialect == "RAP with titles" and columns.keys() & SCANNER_TITLES:
         print(
             f"note: {path.name} has titles for names, and those of category 157 are also those of the scanner's own fields"
@@ -104,9 +104,18 @@ def _quantities(table: pa.Table, wanted: Mapping[Key, str], visits: np.ndarray, 
     return columns
 
 
-def _note_what_has_no_value(wanted: Mapping[Key, str], columns: Columns, file: str) -> None:
-    fields = {key.field for key in wanted}
-    empty = [name for name, q in QUANTITIES.items() if fields & {*q.fields} and name not in columns]
+def _check_values(wanted: Mapping[Key, str], visits: np.ndarray, columns: Columns, file: str) -> None:
+    """Raises ConfigError for a table whose visits are none of the study's; of single quantities a note says so."""
+    held: dict[str, set[int]] = {}
+    for name, quantity in QUANTITIES.items():
+        found = {key.visit for key in wanted if key.field in quantity.fields}
+        if found and not quantity.any_visit:
+            held[name] = found
+    empty = [name for name in held if name not in columns]
+    if held and not set().union(*held.values()) & set(visits.tolist()):
+        raise ConfigError(
+            f"cohort.table: {file} has columns for other visits than this study's only (see its instances)"
+        )
     if empty:
         print(f"note: {file} has columns for {', '.join(empty)}, and no value at a visit of this study")
 

@@ -15,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ptacl.errors import ConfigError
+from ptacl.logs import mask_ids
 
 ID_COLUMNS, VISIT_COLUMNS = ("subject_id", "eid"), ("visit", "instance")
 _NULLS = ["", "NA", "N/A", "NaN", "nan", "NULL"]
@@ -96,7 +97,7 @@ def column_names(path: Path) -> list[str]:
             return pyarrow.parquet.read_schema(path).names
         return [n.strip() for n in next(csv.reader([_first_line(path)], delimiter=_delimiter(path)))]
     except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"{path.name}: no such table") from None
+        raise ConfigError(f"{mask_ids(str(path))}: no such table (paths begin where you start the workflow)") from None
     except (UnicodeDecodeError, pa.ArrowException, OSError, csv.Error) as e:
         raise ConfigError(f"{path.name}: not a readable table ({type(e).__name__})") from None
 
@@ -130,8 +131,9 @@ def _first_line(path: Path) -> str:
 
 
 def _delimiter(path: Path) -> str:
-    """A tab where the header has one: `.txt` files come with either."""
-    return "\t" if "\t" in _first_line(path) else ","
+    """A tab where the header has one, since `.txt` files come with either; a semicolon where that is all it has."""
+    header = _first_line(path)
+    return "\t" if "\t" in header else ";" if ";" in header and "," not in header else ","
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

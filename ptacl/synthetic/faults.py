@@ -7,7 +7,6 @@ CINE_FAULTS = (
     "truncated_zip", "missing_slice", "duplicate_series", "inlinevf_series", "frame_count", "instance_from_51",
     "manifest_csv",
 )  # fmt: skip
-PERSON_FAULTS = ("withdrawn",)
 KINDS = ("withdrawn", "truncated_zip", "truncated_xml", "exercise_type", *(
     k for k in (*ECG_FAULTS, *CINE_FAULTS) if k not in ("truncated_zip", "truncated_xml", "exercise_type")
 ))  # fmt: skip

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from ptacl.cohort import files as module
+from ptacl.cohort import listing
 from ptacl.cohort.files import facts, shared
 from ptacl.cohort.inventory import take_inventory
 from ptacl.cohort.listing import listing_digest
@@ -294,3 +295,20 @@ def test_a_folder_that_cannot_be_listed_stops_the_study_and_is_not_named(tmp_pat
     with pytest.raises(ConfigError, match="can't be listed") as error:
         list(walk(tmp_path))
     assert "9000001" not in str(error.value).replace(str(tmp_path), "")
+
+
+def test_results_below_the_root_and_other_files_do_not_count_as_raw_files(tmp_path: Path) -> None:
+    (tmp_path / "9000001_20205_2_0.xml").write_text("a")
+    (tmp_path / "a.hea").write_text("a")
+    (tmp_path / "t.csv").write_text("subject_id,ecg_path,cmr_path\nP1,a.hea,\n")
+    common = {"root": str(tmp_path), "folders": [], "extra_tables": [], "withdrawals": "none", "fingerprint": "size"}
+    ukb, table = ({**common, "source": s, "table": t} for s, t in (("ukb", None), ("table", str(tmp_path / "t.csv"))))
+    before = [listing_digest(ukb), listing_digest(table)]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/subjects.parquet").write_text("x")
+    listing._digest.cache_clear()
+    assert [listing_digest(ukb), listing_digest(table)] == before
+    for name, changed in (("9000002_20209_2_0.zip", ukb), ("a.dat", table)):
+        (tmp_path / name).write_text("b")
+        listing._digest.cache_clear()
+        assert listing_digest(changed) not in before

@@ -17,8 +17,10 @@ def read_cine(path: str | Path, source: str = "table", frame_ms: float | None = 
     """
     try:
         return _read(Path(path), source, frame_ms)
-    except OSError as e:
+    except (FileNotFoundError, NotADirectoryError) as e:
         raise UnreadableCine("missing_file", type(e).__name__) from None
+    except OSError as e:
+        raise UnreadableCine("unreadable", type(e).__name__) from None
 
 
 def _read(path: Path, source: str, frame_ms: float | None) -> Cine:
