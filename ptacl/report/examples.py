@@ -1,4 +1,4 @@
-"""A few ECGs beside their cines, without names: for the private report only."""
+"""A few ECGs beside their cines, without names; they make the report private."""
 
 import base64
 import io

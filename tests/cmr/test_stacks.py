@@ -16,32 +16,33 @@ from ptacl.cmr.record import Cine
 from ptacl.cmr.stage import read_member
 from ptacl.cmr.tensor import choose_slices, make_tensor
 from ptacl.errors import UnreadableCine, UnusableCine
-from tests.faults.cine_faults import (
+from tests.faults.cine_changes import (
+    counted_on,
+    deflated_bomb,
+    drawn_repeat,
+    enhanced_per_slice,
+    moved,
+    overlaid_in,
+    turned,
+)
+from tests.faults.cine_files import (
     FRAMES,
     and_more,
     both,
     copies,
-    counted_on,
     darker,
-    deflated_bomb,
-    drawn_repeat,
     edited,
-    enhanced_per_slice,
     images,
-    moved,
-    nifti,
-    overlaid_in,
     place,
-    reoriented,
     sets,
     sound_cine,
     sound_files,
-    turned,
     with_bytes,
     with_tags,
     without,
     zip_of,
 )
+from tests.faults.nifti_files import nifti, reoriented
 
 SETTINGS = {"slices": 3, "frames": 20, "frame_ms": None, "crop_mm": 166, "size": 32}
 

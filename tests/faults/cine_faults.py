@@ -1,528 +1,73 @@
-"""Short-axis cines, as zips, folders and NIfTI, in every way they go wrong. One small synthetic heart throughout."""
+"""Every way in which a cine can be odd or damaged, and what must become of it."""
 
-import functools
-import io
-import struct
-import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-import pydicom
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sequence import Sequence
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
-from ptacl.cmr import Cine, read_cine
-from ptacl.synthetic.heart_files import write_heart_files
-from ptacl.synthetic.latents import draw_subject
+from tests.faults.cine_changes import (
+    _cut,
+    _replace_position,
+    announces,
+    counted_on,
+    cut_rows,
+    damaged,
+    deflated_bomb,
+    drawn_repeat,
+    early_private_block,
+    encrypted,
+    enhanced_colours,
+    enhanced_per_slice,
+    every,
+    high_bits,
+    in_folder,
+    lying_size,
+    mirrored,
+    moved,
+    negative,
+    no_preamble,
+    of_23_frames,
+    one_enhanced_file,
+    overlaid_in,
+    packed,
+    padded_tail,
+    repeat_in_series,
+    shifted_trigger,
+    signed,
+    sixty_untimed,
+    turned,
+    turned_in_plane,
+    undefined_length,
+    with_contrast_lost,
+)  # fmt: skip
+from tests.faults.cine_files import (
+    FRAMES,
+    _bytes,
+    and_more,
+    both,
+    copies,
+    darker,
+    edited,
+    images,
+    place,
+    sets,
+    sound_files,
+    synthetic,
+    with_bytes,
+    with_tags,
+    without,
+    zip_of,
+)  # fmt: skip
 from tests.faults.fault import Fault
-
-SLICES, FRAMES = 6, 20
-Files = dict[str, bytes]
-
-
-def zipped(path: Path, files: Files) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z:
-        for name, data in files.items():
-            z.writestr(zipfile.ZipInfo(name, (2019, 3, 7, 10, 12, 30)), data, zipfile.ZIP_DEFLATED, 1)
-    return path
-
-
-@functools.cache
-def sound_files(*faults: str) -> Files:
-    """Members of a synthetic zip, the manifest among them."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_heart_files(
-            draw_subject(3, 4), eid="9000001", instance=2, rng=np.random.default_rng(1), size="small", folder=Path(folder),
-            faults=frozenset(faults), long_axis=False,
-        )  # fmt: skip
-        with zipfile.ZipFile(Path(folder) / "9000001_20209_2_0.zip") as z:
-            return {n: z.read(n) for n in z.namelist()}
-
-
-@functools.cache
-def sound_cine() -> Cine:
-    with tempfile.TemporaryDirectory() as folder:
-        return read_cine(zipped(Path(folder) / "x.zip", sound_files()), "ukb").decoded()
-
-
-@functools.cache
-def place(name: str) -> tuple[int, int]:
-    """(number of the series from 1, number of the frame from 1) of a member."""
-    dataset = pydicom.dcmread(io.BytesIO(sound_files()[name]), stop_before_pixels=True)
-    return int(dataset.SeriesDescription.rsplit("b", 1)[1]), int(dataset.InstanceNumber)
-
-
-def images(series: int | None = None, frames: range = range(1, FRAMES + 1)) -> list[str]:
-    names = [n for n in sound_files() if n.endswith(".dcm")]
-    return [n for n in names if (series is None or place(n)[0] == series) and place(n)[1] in frames]
-
-
-def edited(data: bytes, change: Callable[[Dataset], object], syntax: str | None = None) -> bytes:
-    """A DICOM file with its data set changed, written in another transfer syntax where asked."""
-    dataset = pydicom.dcmread(io.BytesIO(data))
-    change(dataset)
-    out = io.BytesIO()
-    if syntax is None:
-        dataset.save_as(out)
-        return out.getvalue()
-    pixels = dataset.pixel_array
-    dataset.file_meta.TransferSyntaxUID = syntax
-    if syntax == ExplicitVRBigEndian:
-        dataset.PixelData = pixels.astype(">u2").tobytes()
-    pydicom.dcmwrite(
-        out, dataset, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=syntax != ExplicitVRBigEndian,
-        force_encoding=True, enforce_file_format=False,
-    )  # fmt: skip
-    return out.getvalue()
-
-
-def zip_of(change: Callable[[Files], Files]) -> Callable[[Path], Path]:
-    """The sound zip with its members changed."""
-    return lambda folder: zipped(folder / "x.zip", change(dict(sound_files())))
-
-
-def with_tags(names: Callable[[], list[str]], change: Callable[[Dataset], object], syntax: str | None = None):
-    """The sound zip with the data sets of some members changed."""
-    return zip_of(lambda files: files | {n: edited(files[n], change, syntax) for n in names()})
-
-
-def with_bytes(names: Callable[[], list[str]], change: Callable[[bytes], bytes]):
-    return zip_of(lambda files: files | {n: change(files[n]) for n in names()})
-
-
-def without(names: Callable[[], list[str]]) -> Callable[[Path], Path]:
-    def change(files: Files) -> Files:
-        gone = set(names())
-        return {n: d for n, d in files.items() if n not in gone}
-
-    return zip_of(change)
-
-
-def and_more(more: Callable[[Files], Files]) -> Callable[[Path], Path]:
-    return zip_of(lambda files: files | more(files))
-
-
-def synthetic(*faults: str) -> Callable[[Path], Path]:
-    return lambda folder: zipped(folder / "x.zip", sound_files(*faults))
-
-
-def copies(
-    series: int, change: Callable[[Dataset], object], frames: range = range(1, FRAMES + 1)
-) -> Callable[[Files], Files]:
-    """Changed copies of a series' files under new names."""
-    return lambda files: {f"copy{n}": edited(files[n], change) for n in images(series, frames)}
-
-
-def sets(**tags: object) -> Callable[[Dataset], object]:
-    def change(dataset: Dataset) -> None:
-        for keyword, value in tags.items():
-            setattr(dataset, keyword, value)
-
-    return change
-
-
-def both(*changes: Callable[[Dataset], object]) -> Callable[[Dataset], object]:
-    return lambda dataset: [change(dataset) for change in changes]
-
-
-def darker(dataset: Dataset) -> None:
-    dataset.PixelData = (dataset.pixel_array // 2).astype("<u2").tobytes()
-
-
-def damaged(folder: Path, names: list[str]) -> Path:
-    """The sound zip with bytes overturned in the packed data of some members: their checksums fail."""
-    path = zipped(folder / "x.zip", sound_files())
-    data = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as z:
-        for name in names:
-            info = z.getinfo(name)
-            middle = info.header_offset + 30 + len(name) + info.compress_size - 200
-            for i in range(middle, middle + 40):
-                data[i] ^= 0x55
-    path.write_bytes(data)
-    return path
-
-
-def in_folder(folder: Path) -> Path:
-    (folder / "scan" / "series").mkdir(parents=True)
-    for i, data in enumerate(sound_files().values()):
-        (folder / "scan" / ("series" if i % 2 else ".") / f"IM{i:04d}").write_bytes(data)
-    return folder / "scan"
-
-
-def encrypted(folder: Path) -> Path:
-    path = zipped(folder / "x.zip", sound_files())
-    data = bytearray(path.read_bytes())
-    at = 0
-    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
-        at = data.find(signature)
-        while at >= 0:
-            data[at + offset] |= 1
-            at = data.find(signature, at + 4)
-    path.write_bytes(data)
-    return path
-
-
-def lying_size(folder: Path) -> Path:
-    """Members that say 1,000 bytes and unpack to 40 MiB."""
-    path = zipped(folder / "x.zip", {f"{i}.dcm": b"\0" * 128 + b"DICM" + b"\0" * (40 * 2**20) for i in range(3)})
-    data = path.read_bytes().replace(struct.pack("<I", 132 + 40 * 2**20), struct.pack("<I", 1000))
-    path.write_bytes(data)
-    return path
-
-
-def announces(size: int, count: int) -> Callable[[Path], Path]:
-    """A zip whose directory announces `count` members of `size` bytes each, all of one stored byte."""
-
-    def make(folder: Path) -> Path:
-        path = zipped(folder / "x.zip", {f"{i}.dcm": b"x" for i in range(count)})
-        with zipfile.ZipFile(path) as z:
-            start = z.start_dir
-        data = bytearray(path.read_bytes())
-        at = data.find(b"PK\1\2", start)
-        while at >= 0:
-            struct.pack_into("<I", data, at + 24, size)
-            at = data.find(b"PK\1\2", at + 4)
-        path.write_bytes(data)
-        return path
-
-    return make
-
-
-def packed(method: int) -> Callable[[Path], Path]:
-    """The sound zip, packed by another method than deflate."""
-
-    def make(folder: Path) -> Path:
-        with zipfile.ZipFile(folder / "x.zip", "w", method) as z:
-            for name, data in sound_files().items():
-                z.writestr(name, data)
-        return folder / "x.zip"
-
-    return make
-
-
-def deflated_bomb(folder: Path) -> Path:
-    """A DICOM file of 200 kB whose deflated data set holds 200 MB."""
-    syntax = struct.pack("<HH2sH", 2, 0x10, b"UI", 22) + DeflatedExplicitVRLittleEndian.encode()
-    group = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(syntax)) + syntax
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    body = packer.compress(struct.pack("<HH2sHI", 9, 0x1001, b"OB", 0, 200 * 2**20))
-    body += b"".join(packer.compress(bytes(2**20)) for _ in range(200)) + packer.flush()
-    return zipped(folder / "x.zip", {"a.dcm": bytes(128) + b"DICM" + group + body})
-
-
-def undefined_length(dataset: Dataset) -> None:
-    item = Dataset()
-    item.ReferencedSOPInstanceUID = "1.2.3"
-    inner = Dataset()
-    inner.ReferencedSOPClassUID = "1.2"
-    item.PurposeOfReferenceCodeSequence = Sequence([inner])
-    item["PurposeOfReferenceCodeSequence"].is_undefined_length = True
-    item.is_undefined_length_sequence_item = True
-    dataset.ReferencedImageSequence = Sequence([item, item])
-    dataset["ReferencedImageSequence"].is_undefined_length = True
-
-
-def early_private_block(dataset: Dataset) -> None:
-    block = dataset.private_block(0x0009, "LONG HEADER", create=True)
-    block.add_new(0x01, "OB", bytes(20_000))
-
-
-def enhanced(data: list[bytes]) -> bytes:
-    """One multi-frame object of some single-frame files."""
-    frames = [pydicom.dcmread(io.BytesIO(d)) for d in data]
-    first = frames[0]
-    out = Dataset()
-    out.file_meta = FileMetaDataset()
-    out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    out.file_meta.MediaStorageSOPClassUID, out.file_meta.MediaStorageSOPInstanceUID = (
-        "1.2.840.10008.5.1.4.1.1.4.1",
-        "1.2.3",
-    )
-    out.SOPClassUID, out.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4.1", "1.2.3"
-    out.SeriesInstanceUID, out.SeriesDescription = "1.2.3.4", "CINE_segmented_SAX"
-    out.NumberOfFrames, out.Rows, out.Columns = len(frames), first.Rows, first.Columns
-    out.SamplesPerPixel, out.PhotometricInterpretation = 1, "MONOCHROME2"
-    out.BitsAllocated, out.BitsStored, out.HighBit, out.PixelRepresentation = 16, 12, 11, 0
-    out.PerFrameFunctionalGroupsSequence = Sequence([_groups(f) for f in frames])
-    measures = Dataset()
-    measures.PixelSpacing = first.PixelSpacing
-    shared = Dataset()
-    shared.PixelMeasuresSequence = Sequence([measures])
-    out.SharedFunctionalGroupsSequence = Sequence([shared])
-    out.PixelData = b"".join(f.PixelData for f in frames)
-    file = io.BytesIO()
-    out.save_as(file, enforce_file_format=True)
-    return file.getvalue()
-
-
-def _groups(frame: Dataset) -> Dataset:
-    position, orientation, timing, groups = Dataset(), Dataset(), Dataset(), Dataset()
-    position.ImagePositionPatient, orientation.ImageOrientationPatient = (
-        frame.ImagePositionPatient,
-        frame.ImageOrientationPatient,
-    )
-    timing.NominalCardiacTriggerDelayTime, timing.RRIntervalTimeNominal = (
-        float(frame.TriggerTime),
-        float(frame.NominalInterval),
-    )
-    groups.PlanePositionSequence, groups.PlaneOrientationSequence = Sequence([position]), Sequence([orientation])
-    groups.CardiacSynchronizationSequence = Sequence([timing])
-    return groups
-
-
-def one_enhanced_file(folder: Path) -> Path:
-    names = sorted(images(), key=lambda n: (place(n)[1], -place(n)[0]))  # frame by frame through all slices
-    return zipped(folder / "x.zip", {"all.dcm": enhanced([sound_files()[n] for n in names])})
-
-
-def enhanced_colours(folder: Path) -> Path:
-    def coloured(dataset: Dataset) -> None:
-        grey = (dataset.pixel_array // 16).astype(np.uint8)
-        dataset.PixelData = np.stack([grey] * 3, axis=-1).tobytes()
-        sets(SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)(dataset)
-        sets(BitsAllocated=8, BitsStored=8, HighBit=7)(dataset)
-
-    return zipped(folder / "x.zip", {"all.dcm": edited(enhanced([sound_files()[n] for n in images()]), coloured)})
-
-
-def enhanced_per_slice(folder: Path) -> Path:
-    return zipped(
-        folder / "x.zip", {f"{k}.dcm": enhanced([sound_files()[n] for n in images(k)]) for k in range(1, SLICES + 1)}
-    )
-
-
-def cut_rows(dataset: Dataset) -> None:
-    """A smaller field of view: eight rows less at the bottom."""
-    dataset.PixelData = dataset.pixel_array[:-8].tobytes()
-    dataset.Rows = dataset.Rows - 8
-
-
-def turned(dataset: Dataset) -> None:
-    axes = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
-    angle = np.deg2rad(20)
-    normal = np.cross(axes[0], axes[1])
-    axes[1] = np.cos(angle) * axes[1] + np.sin(angle) * normal
-    dataset.ImageOrientationPatient = [f"{x:.6f}" for x in axes.ravel()]
-
-
-def shifted_trigger(dataset: Dataset) -> None:
-    dataset.TriggerTime = f"{float(dataset.TriggerTime) + 12:.3f}"
-
-
-def repeat_in_series(dataset: Dataset) -> None:
-    """A second acquisition that counts on: later, at a slightly other heart rate."""
-    dataset.InstanceNumber = dataset.InstanceNumber + FRAMES
-    dataset.TriggerTime = f"{float(dataset.TriggerTime) * 0.97:.3f}"
-    dataset.AcquisitionTime = "112000"
-
-
-def counted_on(by: int, rate: float = 1.0, time: str = "112000") -> Callable[[Dataset], object]:
-    """Another acquisition in the same series: instances counted on, its own heart rate and acquisition time."""
-
-    def change(dataset: Dataset) -> None:
-        darker(dataset)
-        dataset.InstanceNumber = dataset.InstanceNumber + by
-        dataset.TriggerTime = f"{float(dataset.TriggerTime) * rate:.3f}"
-        dataset.AcquisitionTime = time
-
-    return change
-
-
-def of_23_frames(files: Files) -> Files:
-    """A later acquisition of slice 2 with 23 frames."""
-    names = sorted(images(2), key=place)
-    change = [
-        both(
-            darker,
-            sets(SeriesInstanceUID="1.2.9", AcquisitionTime="120000", InstanceNumber=i + 1, TriggerTime=f"{i * 45}"),
-        )
-        for i in range(23)
-    ]
-    return {f"more{i}": edited(files[names[i * FRAMES // 23]], change[i]) for i in range(23)}
-
-
-def sixty_untimed(files: Files) -> Files:
-    """A later series of 60 frames without trigger times at each of three slices, such as perfusion."""
-    more = {}
-    for k in (2, 3, 4):
-        for repeat in range(3):
-            tags = sets(SeriesInstanceUID=f"1.2.9.{k}", AcquisitionTime="120000", TriggerTime="")
-            for n in images(k):
-                number = sets(InstanceNumber=place(n)[1] + repeat * FRAMES)
-                more[f"{repeat}{n}"] = edited(files[n], both(darker, tags, number))
-    return more
-
-
-def moved(distance_mm: float) -> Callable[[Dataset], object]:
-    def change(dataset: Dataset) -> None:
-        axes = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
-        position = np.array(dataset.ImagePositionPatient, float) + distance_mm * np.cross(*axes)
-        dataset.ImagePositionPatient = [f"{x:.4f}" for x in position]
-
-    return change
-
-
-def turned_in_plane(degrees: float) -> Callable[[Dataset], object]:
-    def change(dataset: Dataset) -> None:
-        row, column = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
-        c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-        dataset.ImageOrientationPatient = [f"{x:.6f}" for x in (*(c * row + s * column), *(c * column - s * row))]
-
-    return change
-
-
-def mirrored(dataset: Dataset) -> None:
-    """The same image stored with its columns from the other side."""
-    row = np.array(dataset.ImageOrientationPatient, float)[:3]
-    last = np.array(dataset.ImagePositionPatient, float) + row * float(dataset.PixelSpacing[1]) * (dataset.Columns - 1)
-    dataset.PixelData = dataset.pixel_array[:, ::-1].tobytes()
-    dataset.ImagePositionPatient = [f"{x:.4f}" for x in last]
-    dataset.ImageOrientationPatient = [*(f"{-x:.6f}" for x in row), *dataset.ImageOrientationPatient[3:]]
-
-
-def high_bits(dataset: Dataset) -> None:
-    dataset.PixelData = (dataset.pixel_array | np.uint16(0xA000)).astype("<u2").tobytes()
-
-
-def negative(dataset: Dataset) -> None:
-    dataset.PixelData = (4095 - dataset.pixel_array).astype("<u2").tobytes()
-    dataset.PhotometricInterpretation = "MONOCHROME1"
-
-
-def overlaid_in(group: int) -> Callable[[Dataset], object]:
-    def change(dataset: Dataset) -> None:
-        dataset.add_new((group, 0x0010), "US", dataset.Rows)
-        dataset.add_new((group, 0x0011), "US", dataset.Columns)
-        dataset.add_new((group, 0x3000), "OW", bytes(dataset.Rows * dataset.Columns // 8))
-
-    return change
-
-
-def drawn_repeat(group: int, syntax: str | None) -> Callable[[Path], Path]:
-    """A later repeat of slice 3 with contours drawn into it."""
-    later = both(darker, overlaid_in(group), sets(SeriesInstanceUID="1.2.9", AcquisitionTime="120000"))
-    return and_more(lambda files: {f"copy{n}": edited(files[n], later, syntax) for n in images(3)})
-
-
-def with_contrast_lost(dataset: Dataset) -> None:
-    dataset.PixelData = bytes(np.full(len(dataset.PixelData) // 2, 7, "<u2"))
-
-
-def signed(dataset: Dataset) -> None:
-    dataset.PixelRepresentation = 1
-
-
-def every(step: int) -> range:
-    return range(1, FRAMES + 1, step)
-
-
-def padded_tail(data: bytes) -> bytes:
-    """A trailing padding element after the pixels."""
-    return data + struct.pack("<HH2sHI", 0xFFFC, 0xFFFC, b"OB", 0, 16) + bytes(16)
-
-
-def no_preamble(data: bytes) -> bytes:
-    """The data set alone, as old exporters write it: implicit VR, neither preamble nor file meta."""
-    dataset = pydicom.dcmread(io.BytesIO(data))
-    out = io.BytesIO()
-    bare = Dataset()
-    bare.update(dataset)
-    pydicom.dcmwrite(out, bare, implicit_vr=True, little_endian=True, force_encoding=True)
-    return out.getvalue()
-
-
-# --- NIfTI --------------------------------------------------------------------------------------------------------------
-
-_RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def nifti(
-    change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] = lambda data, affine: (data, affine),
-    frame_time: float = 0.04, unit: str = "sec", name: str = "x.nii.gz", cut: float = 1.0,
-) -> Callable[[Path], Path]:  # fmt: skip
-    """The sound stack as columns x rows x slices x frames, with array and affine changed."""
-
-    def make(folder: Path) -> Path:
-        cine = sound_cine()
-        data = np.stack([s.pixels for s in cine.slices]).astype(np.int16).transpose(3, 2, 0, 1)
-        first, step = cine.slices[0], cine.slices[1].origin_mm - cine.slices[0].origin_mm
-        affine = np.eye(4)
-        affine[:3, 0] = first.row_axis * first.spacing_mm[1]
-        affine[:3, 1] = first.column_axis * first.spacing_mm[0]
-        affine[:3, 2], affine[:3, 3] = step, first.origin_mm
-        data, affine = change(data, _RAS_FROM_LPS @ affine)
-        image = nib.Nifti1Image(data, affine)
-        image.header["pixdim"][4] = frame_time
-        image.header.set_xyzt_units("mm", unit)
-        nib.save(image, folder / name)
-        path = folder / name
-        path.write_bytes(path.read_bytes()[: int(cut * path.stat().st_size)])
-        return path
-
-    return make
-
-
-def reoriented(codes: str) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """The same volume with its axes in another order and direction."""
-
-    def change(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        image = nib.Nifti1Image(data, affine)
-        wanted = nib.orientations.axcodes2ornt(codes)
-        turn = nib.orientations.ornt_transform(nib.io_orientation(affine), wanted)
-        new = image.as_reoriented(turn)
-        return np.asarray(new.dataobj), new.affine
-
-    return change
-
-
-def with_nan(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    data = data.astype(np.float32)
-    data[3, 3, 0, 0] = np.nan
-    return data, affine
-
-
-def sheared(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    affine = affine.copy()
-    affine[:3, 1] += 0.4 * affine[:3, 0]
-    return data, affine
-
-
-def no_voxel_size(folder: Path) -> Path:
-    path = nifti(name="x.nii")(folder)
-    data = bytearray(path.read_bytes())
-    data[280:328] = bytes(48)  # srow_x, srow_y, srow_z
-    path.write_bytes(data)
-    return path
-
-
-def no_position(folder: Path) -> Path:
-    path = nifti(name="x.nii")(folder)
-    data = bytearray(path.read_bytes())
-    data[252:256] = bytes(4)  # qform_code, sform_code
-    path.write_bytes(data)
-    return path
-
-
-def huge(folder: Path) -> Path:
-    """A header that announces 10^13 values."""
-    path = nifti(name="x.nii")(folder)
-    data = bytearray(path.read_bytes())
-    struct.pack_into("<5h", data, 40, 4, 30000, 30000, 1000, 20)
-    path.write_bytes(data)
-    return path
-
+from tests.faults.nifti_files import (
+    huge,
+    nifti,
+    no_position,
+    no_voxel_size,
+    reoriented,
+    sheared,
+    with_nan,
+)  # fmt: skip
 
 NO_TIMING = frozenset({"no_timing"})
 INTERPOLATED = frozenset({"frames_interpolated"})
@@ -709,22 +254,3 @@ FAULTS: dict[str, Fault] = {
     "NIfTI, no image": Fault("text under its name", lambda p: _bytes(p, b"see mail of Monday, all of it", "x.nii"), "bad_header"),
     "NIfTI, absurd size": Fault("10^13 values announced", huge, "too_large"),
 }  # fmt: skip
-
-
-def _bytes(folder: Path, data: bytes, name: str = "x.zip") -> Path:
-    (folder / name).write_bytes(data)
-    return folder / name
-
-
-def _cut(folder: Path, share: float) -> Path:
-    path = zipped(folder / "x.zip", sound_files())
-    data = path.read_bytes()
-    path.write_bytes(data[: min(int(share * len(data)), len(data) - 1)])
-    return path
-
-
-def _replace_position(data: bytes, word: bytes) -> bytes:
-    """The x of ImagePositionPatient replaced in place, padded with blanks."""
-    at = data.index(b"\x20\0\x32\0DS") + 8
-    end = data.index(b"\\", at)
-    return data[:at] + word.ljust(end - at) + data[end:]

@@ -13,7 +13,7 @@ from ptacl.errors import RecordError
 from tests.faults.cardiosoft_faults import FAULTS as CARDIOSOFT
 from tests.faults.cardiosoft_faults import SOUND, write
 from tests.faults.cine_faults import FAULTS as CINE
-from tests.faults.cine_faults import sound_cine
+from tests.faults.cine_files import sound_cine
 from tests.faults.ecg_faults import DICOM, MUSE, WFDB
 from tests.faults.fault import Fault
 

@@ -15,8 +15,9 @@ from ptacl.ecg import read_ecg
 from ptacl.ecg.clean import clean_ecg
 from ptacl.errors import RecordError
 from tests.faults.cardiosoft_faults import SOUND
-from tests.faults.cine_faults import images, nifti, sound_files, zipped
+from tests.faults.cine_files import images, sound_files, zipped
 from tests.faults.ecg_faults import dicom_bytes, muse, wfdb
+from tests.faults.nifti_files import nifti
 
 SETTINGS = {"corner_hz": 0.6, "mains_hz": 0, "poor_quality": "keep", "pacemaker": "keep"}
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
