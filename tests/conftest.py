@@ -5,8 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Elsewhere every run tries other examples; CI tells about the change, not about luck, and its machines may be slow.
+settings.register_profile("ptacl", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("ptacl")
 
 
 @pytest.fixture(scope="session")

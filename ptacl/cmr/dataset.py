@@ -1,12 +1,16 @@
 """A DICOM file by pydicom, whatever its transfer syntax, without the ways in which hostile bytes make that expensive."""
 
 import io
+import logging
 import warnings
 
 import pydicom
 from isal import isal_zlib
 
 from ptacl.cmr.container import MAX_FILE_BYTES
+
+# pydicom quotes values of headers in its log, and they may be personal.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 IMPLICIT_LITTLE, EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 

@@ -52,6 +52,8 @@ def find_tags(head: bytes) -> tuple[Tags | None, bool]:
         if at >= 0:
             value = head[at : at + length]
             if name in _BINARY:
+                if length > 4:  # no binary integer
+                    return None, False
                 value = str(int.from_bytes(value, "little")).encode()
             found[name] = value.rstrip(b"\0 ")
     return found, False

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ptacl.cmr.tensor import cardiac_frames, choose_slices, crop, make_tensor, r
 from ptacl.errors import UnreadableCine, UnusableCine
 from ptacl.synthetic.heart_files import write_heart_files
 from ptacl.synthetic.latents import draw_subject
+from tests.faults.cine_files import images, sound_files
 
 SUBJECT = draw_subject(3, 4)
 
@@ -323,3 +325,15 @@ def test_a_crop_keeps_the_mean_the_place_and_the_size_in_mm(tmp_path: Path) -> N
     out = crop(s, ramp, centre, 83.2, 16)[0]
     assert out[:, 7:9].mean() == pytest.approx(50.0, abs=1e-3)
     assert np.diff(out, axis=1) == pytest.approx(83.2 / 16 / 2.6, rel=1e-3)
+
+
+def test_no_value_of_a_header_reaches_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    data = sound_files()[images(1)[0]].replace(b"1.2.826", b"SOMEONE", 9)
+    assert tags_by_pydicom(data) is not None
+    assert "SOMEONE" not in caplog.text
+    logging.getLogger("pydicom").setLevel(logging.WARNING)
+    try:
+        tags_by_pydicom(data)
+        assert "SOMEONE" in caplog.text  # so it would be
+    finally:
+        logging.getLogger("pydicom").setLevel(logging.CRITICAL)

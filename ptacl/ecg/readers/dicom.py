@@ -1,6 +1,7 @@
 """DICOM 12-lead ECG waveforms (supplement 30): the rhythm group of a 12-lead or general ECG object."""
 
 import io
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -15,6 +16,9 @@ from pydicom.waveforms import multiplex_array
 from ptacl.ecg.record import LEADS, EcgRecord, assemble, standard_lead, whole_beat
 from ptacl.ecg.statements import FLAGS, codes_of
 from ptacl.errors import UnreadableEcg
+
+# pydicom quotes values of headers in its log, and they may be personal.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 MAX_BYTES, MAX_VALUES = 64 * 2**20, 32 * 2**20
 MAX_SKEW_SAMPLES = 0.5
