@@ -117,7 +117,7 @@ def _check_values(wanted: Mapping[Key, str], visits: np.ndarray, columns: Column
             f"cohort.table: {file} has columns for other visits than this study's only (see its instances)"
         )
     if empty:
-        print(f"note: {file} has columns for {', '.join(empty)}, and no value at a visit of this study")
+        print(f"note: {file} has columns for {', '.join(empty)}, and no possible value at a visit of this study")
 
 
 def numbers_of(key: Key, column: pa.ChunkedArray) -> np.ndarray:

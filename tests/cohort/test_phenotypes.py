@@ -255,7 +255,7 @@ def test_what_a_table_holds_of_other_visits_only_is_noted(tmp_path: Path, capsys
     (tmp_path / "t.csv").write_text("eid,24103-0.0,24100-2.0\n9000001,60,150\n")
     columns, _ = ukb_columns(tmp_path / "t.csv", *ONE, {}, Counter())
     assert list(columns) == ["LVEDV"]
-    assert "has columns for LVEF, and no value at a visit of this study" in capsys.readouterr().out
+    assert "has columns for LVEF, and no possible value at a visit of this study" in capsys.readouterr().out
 
 
 def test_titles_that_the_scanners_own_fields_share_are_noted(tmp_path: Path, capsys) -> None:
