@@ -8,6 +8,7 @@ import pydicom
 from isal import isal_zlib
 
 from ptacl.cmr.container import MAX_FILE_BYTES
+from ptacl.errors import UnreadableCine
 
 # pydicom quotes values of headers in its log, and they may be personal.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -22,7 +23,7 @@ _LONG_VR = (b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR")
 def open_dataset(data: bytes, headers_only: bool = False) -> pydicom.Dataset:
     """The data set of a file with or without a preamble; `headers_only` leaves the pixels out.
 
-    Raises ValueError for a deflated file that is damaged or far too large, and whatever pydicom raises.
+    Raises UnreadableCine and ValueError as `inflated` does, and whatever pydicom raises.
     """
     data = inflated(data)
     bare = data[128:132] != b"DICM"
@@ -37,8 +38,8 @@ def open_dataset(data: bytes, headers_only: bool = False) -> pydicom.Dataset:
 def inflated(data: bytes) -> bytes:
     """A file with a deflated data set as the explicit little-endian file it stands for; any other file as it is.
 
-    A few kilobytes can unpack to gigabytes, which pydicom would do. Raises ValueError above MAX_FILE_BYTES, and for a
-    damaged file.
+    A few kilobytes can unpack to gigabytes, which pydicom would do. Raises UnreadableCine(`too_large`) above
+    MAX_FILE_BYTES, ValueError for a damaged file.
     """
     at = data.find(_DEFLATED, 132, 132 + _META_BYTES)
     end = _end_of_meta(data) if at >= 0 else -1
@@ -49,8 +50,10 @@ def inflated(data: bytes) -> bytes:
         body = inflater.decompress(data[end:], MAX_FILE_BYTES + 1)
     except isal_zlib.error:
         raise ValueError("a damaged deflated file") from None
-    if len(body) > MAX_FILE_BYTES or not inflater.eof:
-        raise ValueError("a deflated file that is too large or breaks off")
+    if len(body) > MAX_FILE_BYTES:
+        raise UnreadableCine("too_large", "a deflated file that unpacks to more than any image has")
+    if not inflater.eof:
+        raise ValueError("a deflated file that breaks off")
     meta = data[:end].replace(_DEFLATED, EXPLICIT_LITTLE.encode().ljust(len(_DEFLATED), b"\0"))
     return meta + body
 

@@ -16,7 +16,10 @@ MAX_FRAMES = 4096
 
 
 def enhanced_frames(member: Member) -> list[Frame]:
-    """Frames of one enhanced object, in their order in the file. Raises ValueError where it is damaged or absurd."""
+    """Frames of one enhanced object, in their order in the file; none of one in colour.
+
+    Raises ValueError where it is damaged or absurd.
+    """
     data = member.content()
     try:
         with warnings.catch_warnings():
@@ -31,7 +34,7 @@ def enhanced_frames(member: Member) -> list[Frame]:
 def _frames(dataset: pydicom.Dataset, member: Member) -> list[Frame]:
     count, rows, columns = int(dataset.NumberOfFrames), int(dataset.Rows), int(dataset.Columns)
     if int(dataset.get("SamplesPerPixel", 1)) != 1:
-        raise ValueError("not a grey image")
+        return []
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     if not 0 < count <= MAX_FRAMES or len(per_frame) != count or count * rows * columns * 2 > MAX_TOTAL_BYTES:
         raise ValueError("implausible number of frames")

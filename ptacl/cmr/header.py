@@ -16,9 +16,13 @@ _PER_FRAME = frozenset({"AcquisitionTime", "InstanceNumber", "TriggerTime"})
 
 
 class FrameReader:
-    """Frames from members; what all frames of a slice share is parsed once."""
+    """Frames from members; what all frames of a slice share is parsed once.
+
+    absurd: images with a geometry that can't be. others: images in colour or without a place in the patient.
+    """
 
     def __init__(self) -> None:
+        self.absurd = self.others = 0
         self._shared: dict[tuple[tuple[str, bytes], ...], _Shared] = {}
         self._whole_bytes = 0
 
@@ -45,10 +49,18 @@ class FrameReader:
             return []
         try:
             if "NumberOfFrames" in tags and "ImagePositionPatient" not in tags:
-                return enhanced_frames(member)
-            return [self._frame(tags, member)] if member.size <= MAX_FILE_BYTES else []
-        except (KeyError, IndexError, ValueError):
+                found = enhanced_frames(member)
+            elif _integer(tags, "SamplesPerPixel") > 1 or member.size > MAX_FILE_BYTES:
+                found = []
+            else:
+                found = [self._frame(tags, member)]
+        except (KeyError, IndexError):
+            found = []
+        except ValueError:
+            self.absurd += 1
             return []
+        self.others += not found and "Rows" in tags
+        return found
 
     def _frame(self, tags: Tags, member: Member) -> Frame:
         key = tuple(item for item in tags.items() if item[0] not in _PER_FRAME)
@@ -96,8 +108,6 @@ class _Shared:
 
 
 def _shared(tags: Tags) -> _Shared:
-    if int(tags.get("SamplesPerPixel", b"1")) != 1:
-        raise ValueError("not a grey image")
     syntax = _text(tags, "TransferSyntaxUID")
     plain = syntax in (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
     high_bit = _integer(tags, "HighBit") if "HighBit" in tags else -1

@@ -67,9 +67,12 @@ def read_frames(path: Path) -> tuple[list[Frame], set[str]]:
         except ValueError:
             flags.add("corrupt_file")
     if not frames:
-        one_file = not path.is_dir() and any(isinstance(m, FolderMember) for m in members)
-        code = "truncated" if flags else "not_a_cine" if path.is_dir() or one_file else "empty_zip"
-        raise UnreadableCine(code, "no DICOM image inside")
+        if flags or reader.absurd:
+            raise UnreadableCine("truncated" if flags else "bad_geometry", "no image that is whole and makes sense")
+        if reader.others:
+            raise UnreadableCine("no_cine_series", "images in colour or without a place in the patient only")
+        is_zip = not path.is_dir() and not any(isinstance(m, FolderMember) for m in members)
+        raise UnreadableCine("empty_zip" if is_zip else "not_a_cine", "no DICOM image inside")
     return sorted(frames, key=lambda f: (f.series, f.instance)), flags
 
 
