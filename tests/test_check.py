@@ -216,6 +216,12 @@ def test_a_users_table_with_absent_files_says_how_many(study, origin, tmp_path, 
     assert found["formats"]["cmr"] == {".zip": 31, ".nii.gz": 1}
 
 
+def test_a_missing_table_that_names_the_rows_is_said_once(study, tmp_path, capsys) -> None:
+    overlay = study(source="table", table=str(tmp_path / "t.csv"), extra_tables=[], withdrawals="none")
+    code, found, _ = checked(capsys, overlay)
+    assert code == 1 and len(found["stops"]) == 1 and "t.csv: no such table" in found["stops"][0]
+
+
 def test_a_wrong_config_is_one_line(study, tmp_path, capsys) -> None:
     overlay = study(shards=0)
     assert main(["check", "--configfile", str(overlay)]) == 2
