@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ptacl.cohort.dialects import parse_header
-from ptacl.cohort.identity import PATHS, keyed_fractions
+from ptacl.cohort.identity import PATHS, SMALL_STUDY, keyed_fractions
 from ptacl.cohort.inventory import Inventory, take_inventory
 from ptacl.cohort.stage import FEW_SHARE, read_phenotypes
 from ptacl.cohort.text import column_names, first_values, normal_ids
@@ -25,7 +25,7 @@ from ptacl.stages import stage_settings
 
 SAMPLED = 10  # of ECGs and of cines: 20 files are read
 IDS_COMPARED, READ_BYTES = 20_000, 2**30
-MAX_SHARD_ROWS, SMALL_STUDY = 1500, 20
+MAX_SHARD_ROWS = 1500
 _ECG_BYTES = 12 * (5000 + 600) * 2
 
 

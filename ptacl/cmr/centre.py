@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from ptacl.cmr.frame import RESULT
 from ptacl.cmr.readers.dicom import read_frames
 from ptacl.cmr.record import Cine, Slice
 from ptacl.cmr.tensor import choose_slices
@@ -30,7 +31,6 @@ MOTION_SMOOTHING_MM, BLOB_SHARE = 6.0, 0.35
 STEEP, CROSSING_SINE, SAME_PLANE_MM, AGREE_MM, FAR_MM = 0.5, 0.5, 5.0, 10.0, 25.0
 
 _LONG_AXIS = re.compile(r"(?<![a-z])LAX|[234][ _-]?CH", re.IGNORECASE)
-_RESULT = re.compile(r"inline_?vf", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def long_axis_planes(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
         frames, _ = read_frames(path)
     except (UnreadableCine, OSError):
         return []
-    frames = [f for f in frames if not _RESULT.search(f.description)]
+    frames = [f for f in frames if not RESULT.search(f.description)]
     frames = [f for f in frames if _LONG_AXIS.search(f.description)] or frames
     planes: list[tuple[np.ndarray, np.ndarray]] = []
     for f in frames:

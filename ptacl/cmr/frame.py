@@ -1,11 +1,14 @@
 """One image of a cine: where it lies, when in the cycle it was taken, and how to get its pixels."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 MAX_SIDE, MAX_VIEW_MM = 4096, 1000.0
+# In the description of a series: the scanner's own contours, no cine.
+RESULT = re.compile(r"inline_?vf", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)

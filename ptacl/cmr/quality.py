@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from ptacl.cmr.acquisitions import MIN_FRAMES
 from ptacl.cmr.record import Cine
 from ptacl.errors import UnusableCine
 
 # A UK Biobank stack has 8 to 12 slices; a study of other data may have gaps between few.
 MIN_SLICES = {"ukb": 6, "table": 3}
-MIN_FRAMES = 8
 
 
 def check(cine: Cine, source: str, wanted_slices: int = 3) -> None:

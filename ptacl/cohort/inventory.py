@@ -42,11 +42,9 @@ def take_inventory(settings: Mapping[str, Any], withdrawn: set[str], *, compare_
     found, known, table = _rows_found(settings)
     found = relative_paths(found, os.fspath(root))
     files = facts(found, root, known)
-    if compare_files:
-        # Among all rows: also a file that somebody shares with a duplicate, or with one who has withdrawn, may be another's.
-        found = found.append_column("shared", pa.array(_of_visit(found, shared(found, files))))
-    else:
-        found = found.append_column("shared", pa.array(np.zeros(found.num_rows, bool)))
+    # Among all rows: also a file that somebody shares with a duplicate, or with one who has withdrawn, may be another's.
+    is_shared = _of_visit(found, shared(found, files)) if compare_files else np.zeros(found.num_rows, bool)
+    found = found.append_column("shared", pa.array(is_shared))
     gone = on_lists(found["subject_id"], withdrawn)
     rows = found.filter(pc.invert(gone))
     valid = valid_ids(rows)

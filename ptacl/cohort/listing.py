@@ -1,7 +1,6 @@
 """A digest of the raw inputs, so that the workflow notices a new, replaced or removed file."""
 
 import functools
-import glob
 import hashlib
 import json
 import os
@@ -12,7 +11,7 @@ from typing import Any
 from ptacl.cohort.files import facts
 from ptacl.cohort.identity import relative_paths
 from ptacl.cohort.sources import recordings, table_rows
-from ptacl.cohort.withdrawals import withdrawal_patterns
+from ptacl.cohort.withdrawals import withdrawal_files, withdrawal_patterns
 from ptacl.errors import ConfigError
 
 # Larger tables (the main UK Biobank table has tens of gigabytes) are known by size, time and both ends.
@@ -23,7 +22,7 @@ def listing_digest(settings: Mapping[str, Any]) -> str:
     """16 hex digits over names, sizes and (by `fingerprint`) times of everything the cohort stage looks at.
 
     Scanned once per process and settings; a missing folder or table counts as empty, the stage itself will say so.
-    Raises ConfigError where `ukb` has no withdrawal lists, before anything runs.
+    Raises ConfigError where withdrawal lists are missing, before anything runs.
     """
     return _digest(json.dumps(settings, sort_keys=True))
 
@@ -33,8 +32,7 @@ def _digest(settings_json: str) -> str:
     settings = json.loads(settings_json)
     root, times = Path(settings["root"]), settings["fingerprint"] == "size_mtime"
     tables = [t for t in [settings["table"], *settings["extra_tables"]] if t]
-    for pattern in withdrawal_patterns(settings["withdrawals"], settings["source"]):
-        tables += sorted(glob.glob(pattern, recursive=True))
+    tables += map(str, withdrawal_files(withdrawal_patterns(settings["withdrawals"], settings["source"])))
     h = hashlib.sha256()
     for path, size, mtime_ns in _recordings(settings, root):
         h.update(path + f":{size}:{mtime_ns if times else 0}\n".encode())

@@ -19,7 +19,7 @@ from ptacl.cohort.text import (
     one_column,
     read_text_table,
     visits_of,
-)  # fmt: skip
+)
 from ptacl.errors import ConfigError
 from ptacl.logs import mask_ids
 

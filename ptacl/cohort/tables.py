@@ -22,7 +22,7 @@ from ptacl.cohort.fields import (
     SPECIAL_CODES,
     TWO_LEVELS,
     WORDS,
-)  # fmt: skip
+)
 from ptacl.cohort.icd10 import diagnosis_columns
 from ptacl.cohort.identity import PATHS, SCIENTIFIC
 from ptacl.cohort.text import (
@@ -35,7 +35,7 @@ from ptacl.cohort.text import (
     one_column,
     read_text_table,
     visits_of,
-)  # fmt: skip
+)
 from ptacl.errors import ConfigError
 
 # Quantity -> float64 [n], NaN where missing; diagnoses are Arrow columns, null where nothing is known.

@@ -45,7 +45,7 @@ def verify_withdrawals(results: Path, withdrawn: set[str], skip: str | None = No
                 ids |= _in_table(path, finder, withdrawn)
             elif path.is_file():
                 ids |= _in_bytes(path, finder)
-        except (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as e:
+        except (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as e:
             raise ArtifactError(f"{shown}: can't be searched for withdrawn people ({type(e).__name__})") from None
         if ids:
             found.append((shown, len(ids)))
@@ -125,16 +125,32 @@ def _in_table(path: Path, finder: TokenFinder, withdrawn: set[str]) -> set[bytes
     with pq.ParquetFile(path) as table:
         for key, value in (table.schema_arrow.metadata or {}).items():
             found |= finder.ids(key + b" " + value)
-        for group in range(table.num_row_groups):
-            for name, column in zip(table.schema_arrow.names, table.read_row_group(group).columns, strict=True):
+        # Embeddings and the like can name nobody, and are most of the bytes.
+        columns = [f.name for f in table.schema_arrow if _is_ids(f.name) or _holds_text(f.type)]
+        for group in range(table.num_row_groups if columns else 0):
+            part = table.read_row_group(group, columns=columns)
+            for name, column in zip(part.column_names, part.columns, strict=True):
                 for leaf in _leaves(column):
-                    if name.lower() in ID_NAMES or _INDEX.fullmatch(name):
+                    if _is_ids(name):
                         ids = normal_ids(leaf).unique()
                         found |= {i.encode() for i in pc.filter(ids, on_lists(ids, withdrawn)).to_pylist()}
                     elif pa.types.is_large_binary(leaf.type):
                         texts = leaf.drop_null().unique().to_pylist()
                         found |= finder.ids(b"\n".join(texts))
     return found
+
+
+def _is_ids(name: str) -> bool:
+    return name.lower() in ID_NAMES or _INDEX.fullmatch(name) is not None
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    """Whether any part of a type is text or bytes."""
+    if pa.types.is_dictionary(kind):
+        return _holds_text(kind.value_type)
+    if pa.types.is_nested(kind):
+        return any(_holds_text(kind.field(i).type) for i in range(kind.num_fields))
+    return any(is_kind(kind) for is_kind in _TEXT)
 
 
 def _leaves(column: pa.ChunkedArray) -> Iterator[pa.ChunkedArray]:
@@ -151,7 +167,7 @@ def _leaves(column: pa.ChunkedArray) -> Iterator[pa.ChunkedArray]:
                 yield from _leaves(pa.chunked_array([part]))
         elif hasattr(chunk, "flatten") and pa.types.is_nested(kind):
             yield from _leaves(pa.chunked_array([chunk.flatten()]))
-        elif any(is_kind(kind) for is_kind in _TEXT):
+        elif _holds_text(kind):
             yield pa.chunked_array([chunk.cast(pa.large_binary())])
         else:
             yield pa.chunked_array([chunk])

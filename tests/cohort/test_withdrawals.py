@@ -64,6 +64,16 @@ def _hashable(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def kept_of_own_table(tmp_path: Path) -> list[str]:
+    """The people whom the cohort keeps of the table t.csv with the list w.csv."""
+    settings = {
+        "source": "table", "root": str(tmp_path), "folders": [], "table": str(tmp_path / "t.csv"), "extra_tables": [],
+        "withdrawals": str(tmp_path / "w.csv"), "icd10": {}, "hash_key": "ptacl", "fingerprint": "size", "shards": 1,
+    }  # fmt: skip
+    build_cohort(settings, tmp_path / "out")
+    return pq.read_table(tmp_path / "out/subjects.parquet")["subject_id"].to_pylist()
+
+
 @pytest.mark.parametrize("spelled", [GONE, f" {GONE} ", f'"{GONE}"', f"{GONE}.0", f"\ufeff{GONE}"])
 def test_the_id_may_be_spelled_otherwise_in_a_users_table(tmp_path: Path, spelled: str) -> None:
     quoted = '"' + spelled.replace('"', '""') + '"'
@@ -71,12 +81,7 @@ def test_the_id_may_be_spelled_otherwise_in_a_users_table(tmp_path: Path, spelle
         f"subject_id,ecg_path,cmr_path,LVEF\n{quoted},a.xml,a.zip,41\n{HERE},b.xml,b.zip,60\n"
     )
     (tmp_path / "w.csv").write_text(GONE)
-    settings = {
-        "source": "table", "root": str(tmp_path), "folders": [], "table": str(tmp_path / "t.csv"), "extra_tables": [],
-        "withdrawals": str(tmp_path / "w.csv"), "icd10": {}, "hash_key": "ptacl", "fingerprint": "size", "shards": 1,
-    }  # fmt: skip
-    build_cohort(settings, tmp_path / "out")
-    assert pq.read_table(tmp_path / "out/subjects.parquet")["subject_id"].to_pylist() == [HERE]
+    assert kept_of_own_table(tmp_path) == [HERE]
 
 
 @pytest.mark.parametrize("given", [None, [], ""])
@@ -103,12 +108,7 @@ def test_a_list_that_cannot_be_understood_stops_the_study_and_names_nobody(data:
 def test_zeros_in_front_keep_nobody(tmp_path: Path, written: str, listed: str) -> None:
     (tmp_path / "t.csv").write_text(f"subject_id,ecg_path,cmr_path\n{written},a.xml,a.zip\nP,b.xml,b.zip\n")
     (tmp_path / "w.csv").write_text(listed)
-    settings = {
-        "source": "table", "root": str(tmp_path), "folders": [], "table": str(tmp_path / "t.csv"), "extra_tables": [],
-        "withdrawals": str(tmp_path / "w.csv"), "icd10": {}, "hash_key": "ptacl", "fingerprint": "size", "shards": 1,
-    }  # fmt: skip
-    build_cohort(settings, tmp_path / "out")
-    assert pq.read_table(tmp_path / "out/subjects.parquet")["subject_id"].to_pylist() == ["P"]
+    assert kept_of_own_table(tmp_path) == ["P"]
 
 
 def test_who_shares_a_file_with_a_withdrawn_person_does_not_come_back(study: dict, tmp_path: Path) -> None:
@@ -216,6 +216,12 @@ def test_packed_files_and_names_of_folders_are_searched(tmp_path: Path) -> None:
     assert verify_withdrawals(tmp_path, {f"0{GONE}"}) == found
     (tmp_path / "e.gz").write_bytes(gzip.compress(b"x" * 1000)[:20])
     with pytest.raises(ArtifactError, match="e.gz: can't be searched"):
+        verify_withdrawals(tmp_path, {GONE})
+    (tmp_path / "e.gz").unlink()
+    locked = bytearray((tmp_path / "b.zip").read_bytes())
+    locked[locked.index(b"PK\1\2") + 8] |= 1  # encrypted, says the directory
+    (tmp_path / "b.zip").write_bytes(locked)
+    with pytest.raises(ArtifactError, match="b.zip: can't be searched"):
         verify_withdrawals(tmp_path, {GONE})
 
 

@@ -26,7 +26,7 @@ from tests.faults.cine_files import (
     sets,
     sound_files,
     zipped,
-)  # fmt: skip
+)
 
 
 def damaged(folder: Path, names: list[str]) -> Path:

@@ -39,7 +39,7 @@ from tests.faults.cine_changes import (
     turned_in_plane,
     undefined_length,
     with_contrast_lost,
-)  # fmt: skip
+)
 from tests.faults.cine_files import (
     FRAMES,
     _bytes,
@@ -57,7 +57,7 @@ from tests.faults.cine_files import (
     with_tags,
     without,
     zip_of,
-)  # fmt: skip
+)
 from tests.faults.fault import Fault
 from tests.faults.nifti_files import (
     huge,
@@ -67,7 +67,7 @@ from tests.faults.nifti_files import (
     reoriented,
     sheared,
     with_nan,
-)  # fmt: skip
+)
 
 NO_TIMING = frozenset({"no_timing"})
 INTERPOLATED = frozenset({"frames_interpolated"})

@@ -20,7 +20,6 @@ from tests.faults.cardiosoft_faults import TRACE
 from tests.faults.fault import Fault
 
 COUNTS = np.asarray(TRACE.counts, np.int64)
-MICROVOLT = COUNTS * 5
 
 # --- WFDB ---------------------------------------------------------------------------------------------------------------
 
@@ -83,11 +82,6 @@ def with_gap(value: int, share: float) -> np.ndarray:
     counts = COUNTS.copy()
     counts[8, 1000 : 1000 + int(share * 5000 * 12)] = value
     return counts
-
-
-def own_gains(header: str) -> str:
-    """Every lead with a gain and a baseline of its own; the counts stay."""
-    return re.sub(r"200/mV(.*) (V\d)\n", r"200(0)/mV\1 \2\n", header)
 
 
 WFDB: dict[str, Fault] = {

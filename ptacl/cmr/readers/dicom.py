@@ -11,7 +11,7 @@ import numpy as np
 from ptacl.cmr.acquisitions import MIN_FRAMES, Acquisition, acquisitions
 from ptacl.cmr.container import FolderMember, members_of
 from ptacl.cmr.cycle import cycle_of, slice_of
-from ptacl.cmr.frame import Frame
+from ptacl.cmr.frame import RESULT, Frame
 from ptacl.cmr.header import FrameReader
 from ptacl.cmr.record import Cine
 from ptacl.cmr.stack import PARALLEL, RR_MS, order_stack
@@ -21,14 +21,13 @@ SAME_PLACE_MM, SAME_PLACE_STEPS = 1.0, 0.35
 FEW_SLICES = 3
 
 _SHORT_AXIS = re.compile(r"CINE_segmented_SAX(_b\d+)?", re.IGNORECASE)
-_RESULT = re.compile(r"inline_?vf", re.IGNORECASE)
 
 
 def read_dicom(path: Path, source: str) -> Cine:
     """Reads the headers of one short-axis stack; slices are decoded when asked for. Raises UnreadableCine."""
     frames, flags = read_frames(path)
     wanted = [f for f in frames if _is_cine(f, source)]
-    if any(_RESULT.search(f.description) for f in frames):
+    if any(RESULT.search(f.description) for f in frames):
         flags.add("inlinevf_series")
     found = acquisitions(wanted) if wanted else []
     if not found:
@@ -77,7 +76,7 @@ def read_frames(path: Path) -> tuple[list[Frame], set[str]]:
 
 
 def _is_cine(frame: Frame, source: str) -> bool:
-    if _RESULT.search(frame.description) or (frame.derived and np.isnan(frame.trigger_ms)):
+    if RESULT.search(frame.description) or (frame.derived and np.isnan(frame.trigger_ms)):
         return False
     return source != "ukb" or _SHORT_AXIS.fullmatch(frame.description) is not None
 
