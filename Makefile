@@ -4,7 +4,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: setup demo test lint lock
+.PHONY: setup demo test test-kill lint lock
 
 setup: .venv/.complete
 
@@ -20,6 +20,9 @@ demo: setup  ## the synthetic cohort, from raw files to results/report/index.htm
 
 test: setup  ## everything, the workflow included
 	$(BIN)/python -m pytest
+
+test-kill: setup  ## kills a training twenty times in succession
+	PTACL_KILLS=20 $(BIN)/python -m pytest tests/training -k kill
 
 lint: setup
 	$(BIN)/ruff check .

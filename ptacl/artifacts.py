@@ -142,6 +142,31 @@ def read_tensors(path: str | os.PathLike, *, kind: str, version: int) -> dict[st
         raise ArtifactError(f"{path}: not a readable safetensors file ({e})") from None
 
 
+def map_tensor(path: str | os.PathLike, name: str, *, kind: str, version: int) -> np.ndarray:
+    """One array of a file of `write_tensors`, mapped: its bytes are read from disk when they are looked at, and not kept.
+
+    Read-only. Raises ArtifactError as `read_tensors` does.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as f:
+            _check(path, json.loads((f.metadata() or {}).get("ptacl", "{}")), kind, version)
+        # The format: 8 bytes with the header's length, the header as JSON, then the arrays at its offsets.
+        with open(path, "rb") as f:
+            length = int.from_bytes(f.read(8), "little")
+            entry = json.loads(f.read(length))[name]
+        dtype = {"U8": np.uint8, "I16": np.int16}[entry["dtype"]]
+        if 0 in entry["shape"]:
+            return np.zeros(entry["shape"], dtype)
+        first = 8 + length + entry["data_offsets"][0]
+        return np.memmap(path, dtype, "r", first, tuple(entry["shape"]))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: not there; run the stage that writes it") from None
+    except ArtifactError:
+        raise
+    except Exception as e:  # safetensors raises its own type for every malformed header
+        raise ArtifactError(f"{path}: not a readable safetensors file ({e})") from None
+
+
 def _check(path: str | os.PathLike, metadata: Mapping[str, str], kind: str, version: int) -> None:
     found = metadata.get(KIND), metadata.get(VERSION)
     if found != (kind, str(version)):

@@ -50,12 +50,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _add_configfile(verify)
     verify.add_argument("--results", type=Path, help="another folder than the config's `results`")
+    export = commands.add_parser(
+        "export-encoder",
+        help="one encoder of a trained model, as a file that stands for itself",
+        description="Writes the ECG or the CMR encoder of a trained model with all that is needed to load it again:"
+        " ptacl.model.build.load_encoder(FILE), or warm_start: {ecg: FILE} in a study. Exit code 0: written; 2: no such model.",
+    )
+    export.add_argument("model", type=Path, help="the model's folder, such as results/models/ptacl/seed0")
+    export.add_argument("file", type=Path, help="the file to write, ending with .safetensors")
+    export.add_argument("--side", choices=["ecg", "cmr"], default="ecg", help="which encoder (default: ecg)")
     arguments = parser.parse_args(argv)
     try:
         return _run(arguments)
-    except (ConfigError, OSError) as e:
+    except (ArtifactError, ConfigError, OSError) as e:
         # The text of an OSError may hold a path, and that an id.
-        text = str(e) if isinstance(e, ConfigError) else f"a file or folder can't be read ({type(e).__name__})"
+        text = (
+            mask_ids(str(e))
+            if isinstance(e, ArtifactError | ConfigError)
+            else f"a file or folder can't be read ({type(e).__name__})"
+        )
         print(f"ptacl {arguments.command}: {text}", file=sys.stderr)
         return WRONG_CONFIG
 
@@ -63,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "inspect":
         return _inspect(arguments.file, arguments.json)
+    if arguments.command == "export-encoder":
+        return _export(arguments.model, arguments.file, arguments.side)
     # Here, since it needs what only a machine that runs workflows has.
     from ptacl.config import load_config
 
@@ -76,6 +91,19 @@ def _add_configfile(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--configfile", type=Path, nargs="+", default=[], metavar="FILE", help="the study's overlays, as for snakemake"
     )
+
+
+def _export(model: Path, file: Path, side: str) -> int:
+    import yaml
+
+    from ptacl.model.build import save_encoder
+    from ptacl.training.checkpoint import load_weights
+
+    if file.suffix != ".safetensors":
+        raise ConfigError(f"{file.name}: the name of an encoder's file ends with .safetensors")
+    weights = load_weights(model / "model.safetensors")
+    save_encoder(file, weights, side, yaml.safe_load((model / "config.yaml").read_text()))
+    return CLEAN
 
 
 def _check(config: dict[str, Any], as_json: bool) -> int:

@@ -12,6 +12,9 @@ from ptacl.errors import ConfigError
 from ptacl.logs import mask_ids
 from ptacl.stages import REPOSITORY
 
+# The two encoders, and the objective of a method that either may start from.
+SIDES = {"ecg": "mae", "cmr": "cine_mae"}
+
 
 def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the config with the schema's defaults filled in and `{results}` resolved in every path.
@@ -25,6 +28,7 @@ def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[s
         raise ConfigError(mask_ids(_one_line(error)))
     _check_cohort(filled["cohort"])
     _check_methods(filled)
+    _check_training(filled)
     _check_sizes(filled)
     return filled
 
@@ -65,13 +69,30 @@ def needed_models(config: Mapping[str, Any]) -> list[str]:
     """The methods with a model to train: those asked for, and the warm starts they need; sorted."""
     definitions = config["pretrain"]["methods"]
     wanted = {m for m in config["methods"] if "embedding_of" not in definitions[m]}
-    wanted |= {start for m in wanted if (start := warm_start(config, m))}
-    return sorted(wanted)
+    starts = {warm_start(config, m, side) for m in wanted for side in SIDES}
+    return sorted(wanted | {s for s in starts if s in definitions})
 
 
-def warm_start(config: Mapping[str, Any], method: str) -> str | None:
-    """The method whose ECG encoder `method` starts from, or None."""
-    start = config["pretrain"]["methods"][method].get("warm_start", {}).get("ecg", "none")
+def probed_methods(config: Mapping[str, Any]) -> list[str]:
+    """The methods of a study whose embeddings are looked at: all but those learnt from labels."""
+    return [m for m in config["methods"] if config["pretrain"]["methods"][m]["objective"] != "supervised"]
+
+
+def finetuned_methods(config: Mapping[str, Any]) -> list[str]:
+    """The methods of a study that the fine-tuning stage trains: those whose ECG encoder has learnt, and `scratch`."""
+    definitions = config["pretrain"]["methods"]
+    return [m for m in config["methods"] if definitions[m]["objective"] != "none"]
+
+
+def uses_gpu(config: Mapping[str, Any]) -> bool:
+    """Whether jobs that train are to have a GPU: when the config says so, or may have one and this machine shows one."""
+    device = config["pretrain"]["device"]
+    return device == "cuda" or (device == "auto" and Path("/dev/nvidia0").exists())
+
+
+def warm_start(config: Mapping[str, Any], method: str, side: str) -> str | None:
+    """What `method` starts its `ecg` or `cmr` encoder from: a method, a safetensors file, or None."""
+    start = config["pretrain"]["methods"][method].get("warm_start", {}).get(side, "none")
     return None if start == "none" else start
 
 
@@ -137,24 +158,66 @@ def _check_methods(config: Mapping[str, Any]) -> None:
         source = definitions[method].get("embedding_of")
         if source is not None and source not in methods:
             raise ConfigError(f"methods[{i}]: {method!r} reads the embeddings of {source!r}, which is not in methods")
-    for name, definition in definitions.items():
-        start = definition.get("warm_start", {}).get("ecg", "none")
-        if start != "none" and definitions.get(start, {}).get("objective") != "mae":
-            known = [n for n, d in definitions.items() if d["objective"] == "mae"]
+        if definitions[method]["objective"] == "cine_mae":
             raise ConfigError(
-                f"pretrain.methods.{name}.warm_start.ecg: {start!r} is not one of none, {', '.join(known)}"
+                f"methods[{i}]: {method!r} has no ECG encoder to compare; it is a warm start of other methods"
+            )
+    for name, definition in definitions.items():
+        if "warm_start" in definition and definition["objective"] != "contrastive":
+            raise ConfigError(
+                f"pretrain.methods.{name}.warm_start: only a contrastive method starts from another's encoder"
+            )
+        for side, objective in SIDES.items():
+            start = definition.get("warm_start", {}).get(side, "none")
+            known = [n for n, d in definitions.items() if d["objective"] == objective]
+            if start not in ("none", *known) and not start.endswith(".safetensors"):
+                raise ConfigError(
+                    f"pretrain.methods.{name}.warm_start.{side}: {start!r} is not one of none, {', '.join(known)}, and no"
+                    " path of a .safetensors file"
+                )
+
+
+def _check_training(config: Mapping[str, Any]) -> None:
+    pretrain = config["pretrain"]
+    if pretrain["contrastive"]["accumulate"] > 1:
+        raise ConfigError(
+            "pretrain.contrastive.accumulate: must be 1; a contrastive loss compares the patients of one batch, so parts"
+            " of a batch one after the other are not the same as the whole batch (use more GPUs, or a larger cine_drop)"
+        )
+    # A key only to say why it must not be.
+    if pretrain["augment"].pop("time_flip", False):
+        raise ConfigError(
+            "pretrain.augment.time_flip: must be false; a heartbeat runs in one direction, and reversed in time neither the"
+            " ECG nor the phase of a frame means anything"
+        )
+    for name in ("mae", "cine_mae", "contrastive", "finetune"):
+        section = pretrain[name]
+        if section["batch"] % (pretrain["gpus"] * section["accumulate"]):
+            raise ConfigError(
+                f"pretrain.{name}.batch: {section['batch']} is not a multiple of {pretrain['gpus']} GPUs times"
+                f" {section['accumulate']} parts"
             )
 
 
 def _check_sizes(config: Mapping[str, Any]) -> None:
-    slots, bins = config["cmr"]["frames"] // 2, config["pretrain"]["contrastive"]["bins"]
-    if config["cmr"]["frames"] % 2:
-        raise ConfigError(f"cmr.frames: {config['cmr']['frames']} is not even; a temporal slot spans two frames")
-    if slots < bins:
+    cmr, encoder, bins = config["cmr"], config["pretrain"]["encoder"], config["pretrain"]["contrastive"]["bins"]
+    frames, tubelet = cmr["frames"], encoder["tubelet"]
+    if frames % tubelet:
+        raise ConfigError(f"cmr.frames: {frames} is not a multiple of pretrain.encoder.tubelet, {tubelet}")
+    if frames // tubelet < bins:
         raise ConfigError(
-            f"pretrain.contrastive.bins: {bins} is not at most {slots}, the temporal slots of"
-            f" {config['cmr']['frames']} frames (with fewer slots than bins the local loss has nothing to compare)"
+            f"pretrain.contrastive.bins: {bins} is not at most {frames // tubelet}, the temporal slots of {frames} frames"
+            f" in tubelets of {tubelet} (with fewer slots than bins the local loss has nothing to compare)"
         )
+    if encoder["size"] != "tiny" and cmr["size"] % encoder["patch"]:
+        raise ConfigError(f"cmr.size: {cmr['size']} is not a multiple of pretrain.encoder.patch, {encoder['patch']}")
+    starts = {m: warm_start(config, m, "cmr") for m in config["methods"]}
+    for method, start in starts.items():
+        if start and encoder["size"] == "tiny":
+            raise ConfigError(
+                f"pretrain.methods.{method}.warm_start.cmr: must be none for pretrain.encoder.size tiny, whose cine encoder"
+                " has no patches to hide"
+            )
 
 
 def _with_defaults(validator_class: Any) -> Any:

@@ -19,6 +19,9 @@ TOOLS = {
     "ptacl/cohort/verify.py", "ptacl/cohort/listing.py", "ptacl/cmr/inspect.py", "ptacl/ecg/inspect.py",
 }  # fmt: skip
 
+# Objectives of methods whose encoder stays as it was drawn, until labels are learnt.
+UNTRAINED = {"none", "supervised"}
+
 # Files and folders whose bytes a stage's digest covers, besides the script that starts it.
 STAGE_SOURCES: dict[str, list[str]] = {
     "synthetic": ["ptacl/synthetic"],
@@ -27,6 +30,7 @@ STAGE_SOURCES: dict[str, list[str]] = {
     "cmr": ["ptacl/compiled.py", "ptacl/cmr"],
     "pairs": ["ptacl/store/__init__.py", "ptacl/store/pairs.py", "ptacl/store/schema.py"],
     "pretrain": _MODEL,
+    "finetune": [*_MODEL, *_WITHDRAWALS],
     "embed": [*_MODEL, *_WITHDRAWALS, "ptacl/evaluation/__init__.py", "ptacl/evaluation/embed.py"],
     "evaluate": _EVALUATION,
     "report": ["ptacl/report", "ptacl/store", *_EVALUATION],
@@ -60,17 +64,16 @@ def stage_settings(config: Mapping[str, Any], stage: str, method: str | None = N
         settings = dict(cmr) | {"source": source}
     elif stage == "pairs":
         settings = {"shards": config["cohort"]["shards"]}
-    elif stage in ("pretrain", "embed"):
+    elif stage in ("pretrain", "embed", "finetune"):
         definition = pretrain["methods"][method]
-        settings = {
-            "encoder": pretrain["encoder"],
-            "method": definition,
-            "scale": ecg["scale"],
-            "cmr": {k: cmr[k] for k in ("slices", "frames", "size")},
-            "phase": {k: pretrain["contrastive"][k] for k in ("bins", "kappa")},
-        }
-        if stage == "pretrain" and definition["objective"] != "none":
-            settings[definition["objective"]] = pretrain[definition["objective"]]
+        settings = {"encoder": pretrain["encoder"], "method": definition, "scale": ecg["scale"]}
+        if stage == "finetune":
+            settings |= {k: pretrain[k] for k in ("augment", "finetune")} | {"targets": config["evaluate"]["targets"]}
+        else:
+            settings["cmr"] = {k: cmr[k] for k in ("slices", "frames", "size")}
+            settings["phase"] = {k: pretrain["contrastive"][k] for k in ("bins", "kappa")}
+        if stage == "pretrain" and (objective := definition["objective"]) not in UNTRAINED:
+            settings |= {objective: pretrain[objective], "augment": pretrain["augment"]}
     elif stage == "report":
         settings = dict(config)
     else:

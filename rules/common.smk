@@ -10,7 +10,14 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, workflow.basedir)
 
 from ptacl.cohort.listing import listing_digest
-from ptacl.config import check_config, needed_models, warm_start
+from ptacl.config import (
+    check_config,
+    finetuned_methods,
+    needed_models,
+    probed_methods,
+    uses_gpu,
+    warm_start,
+)
 from ptacl.errors import PtaclError
 from ptacl.stages import stage_code, stage_settings
 
@@ -24,10 +31,13 @@ except PtaclError as e:
 
 RESULTS = config["results"]
 SHARDS = [f"{i:04d}" for i in range(config["cohort"]["shards"])]
-METHODS = config["methods"]
+METHODS = probed_methods(config)
+FINETUNED = finetuned_methods(config)
 SEEDS = config["seeds"]
 MODELS = needed_models(config)
 EMBEDDED = [m for m in METHODS if m in MODELS]
+# What jobs that use a GPU ask for: a scheduler gives none that isn't asked for, and on one machine they take turns.
+GPUS = config["pretrain"]["gpus"] if uses_gpu(config) else 0
 
 
 wildcard_constraints:
@@ -77,14 +87,16 @@ def raw_listing(wildcards):
         raise WorkflowError(f"config: {e}") from None
 
 
-def warm_start_of(wildcards):
-    """The model a method starts from, as a list for `input`."""
-    start = warm_start(config, wildcards.method)
-    return (
-        [result(f"models/{start}/seed{wildcards.seed}/model.safetensors")]
-        if start
-        else []
-    )
+def warm_start_of(side):
+    """The file that a method's `ecg` or `cmr` encoder starts from, as a list for `input`."""
+
+    def of(wildcards):
+        start = warm_start(config, wildcards.method, side)
+        if start in config["pretrain"]["methods"]:
+            start = result(f"models/{start}/seed{wildcards.seed}/model.safetensors")
+        return [start] if start else []
+
+    return of
 
 
 def embedding_source(method):

@@ -20,6 +20,7 @@ rule embed_method:
     resources:
         mem_mb=4000,
         runtime=60,
+        gpu=min(GPUS, 1),
     params:
         settings=method_settings("embed"),
         code=stage_code("embed"),

@@ -7,7 +7,8 @@ rule pretrain_method:
         pairs=result("pairs/pairs.parquet"),
         ecg=ancient(expand(result("ecg/{shard}.safetensors"), shard=SHARDS)),
         cmr=ancient(expand(result("cmr/{shard}.safetensors"), shard=SHARDS)),
-        warm_start=warm_start_of,
+        warm_start_ecg=warm_start_of("ecg"),
+        warm_start_cmr=warm_start_of("cmr"),
     output:
         model=result("models/{method}/seed{seed}/model.safetensors"),
         config=result("models/{method}/seed{seed}/config.yaml"),
@@ -22,6 +23,7 @@ rule pretrain_method:
     resources:
         mem_mb=6000,
         runtime=720,
+        gpu=GPUS,
     params:
         settings=method_settings("pretrain"),
         code=stage_code("pretrain"),

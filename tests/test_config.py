@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ptacl.config import check_config, needed_models, warm_start
+from ptacl.config import check_config, finetuned_methods, needed_models, probed_methods, warm_start
 from ptacl.errors import ConfigError
+from ptacl.stages import stage_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCHEMA = yaml.safe_load((REPOSITORY / "rules/schemas/config.schema.yaml").read_text())
@@ -28,7 +29,7 @@ def changed(**changes: object) -> dict:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ["maee"]}, "methods[0]: 'maee' is not one of random, mae, global, ptacl"),
+        ({"methods": ["maee"]}, "methods[0]: 'maee' is not one of random, scratch, mae, cine_mae, global, ptacl"),
         ({"methods": ["cmr"]}, "methods[0]: 'cmr' reads the embeddings of 'ptacl', which is not in methods"),
         ({"methods": ["mae", "mae"]}, "methods: ['mae', 'mae'] names something twice"),
         ({"ecg__corner_hz": "fast"}, "ecg.corner_hz: 'fast' is not number"),
@@ -50,6 +51,48 @@ def changed(**changes: object) -> dict:
         ),
         ({"cohort__withdrawals": [9_000_001]}, "cohort.withdrawals[0]: <id> is not string"),
         ({"seeds": []}, "seeds: [] is not a list of at least 1"),
+        (
+            {"pretrain__contrastive__accumulate": 2},
+            "pretrain.contrastive.accumulate: must be 1; a contrastive loss compares the patients of one batch",
+        ),
+        (
+            {"pretrain__augment__time_flip": True},
+            "pretrain.augment.time_flip: must be false; a heartbeat runs in one direction",
+        ),
+        ({"pretrain__gpus": 3}, "pretrain.mae.batch: 32 is not a multiple of 3 GPUs times 1 parts"),
+        (
+            {"pretrain__gpus": 4, "pretrain__mae__accumulate": 3, "pretrain__mae__batch": 32},
+            "pretrain.mae.batch: 32 is not a multiple of 4 GPUs times 3 parts",
+        ),
+        (
+            {"pretrain__gpus": 2, "pretrain__contrastive__batch": 33},
+            "pretrain.contrastive.batch: 33 is not a multiple of 2 GPUs",
+        ),
+        ({"cmr__frames": 21}, "cmr.frames: 21 is not a multiple of pretrain.encoder.tubelet, 2"),
+        (
+            {"pretrain__encoder__size": "small", "cmr__size": 40},
+            "cmr.size: 40 is not a multiple of pretrain.encoder.patch, 16",
+        ),
+        (
+            {"pretrain__methods__ptacl__warm_start": {"ecg": "mae", "cmr": "cine_mae"}},
+            "pretrain.methods.ptacl.warm_start.cmr: must be none for pretrain.encoder.size tiny",
+        ),
+        (
+            {"pretrain__methods__ptacl__warm_start": {"ecg": "encoder.pt"}},
+            "pretrain.methods.ptacl.warm_start.ecg: 'encoder.pt' is not one of none, mae, and no path of a .safetensors file",
+        ),
+        (
+            {"pretrain__methods__ptacl__warm_start": {"ecg": "cine_mae"}},
+            "pretrain.methods.ptacl.warm_start.ecg: 'cine_mae' is not one of none, mae",
+        ),
+        (
+            {"pretrain__methods__mae__warm_start": {"ecg": "mae"}},
+            "pretrain.methods.mae.warm_start: only a contrastive method starts from another's encoder",
+        ),
+        ({"methods": ["mae", "cine_mae"]}, "methods[1]: 'cine_mae' has no ECG encoder to compare"),
+        ({"pretrain__precision": "fp16"}, "pretrain.precision: 'fp16' is not one of auto, bf16, fp32"),
+        ({"pretrain__augment__ecg_stretch": 0.5}, "pretrain.augment.ecg_stretch: 0.5 is not at most 0.2"),
+        ({"pretrain__finetune__layer_decay": 0}, "pretrain.finetune.layer_decay: 0 is not above 0"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(changes: dict, message: str) -> None:
@@ -82,8 +125,42 @@ def test_results_in_a_path_stands_for_the_results_folder() -> None:
 def test_a_warm_start_is_trained_although_it_is_not_asked_for() -> None:
     config = check_config(changed(methods=["ptacl", "cmr"]), SCHEMA)
     assert needed_models(config) == ["mae", "ptacl"]
-    assert warm_start(config, "ptacl") == "mae"
-    assert warm_start(config, "mae") is None
+    assert warm_start(config, "ptacl", "ecg") == "mae"
+    assert warm_start(config, "mae", "ecg") is None
+
+
+def test_a_batch_may_be_cut_into_parts_where_the_loss_is_a_mean_over_rows() -> None:
+    config = check_config(changed(pretrain__gpus=4, pretrain__mae__accumulate=2), SCHEMA)
+    assert config["pretrain"]["mae"]["accumulate"] == 2 and config["pretrain"]["contrastive"]["accumulate"] == 1
+
+
+def test_time_flips_may_be_named_as_long_as_they_are_off() -> None:
+    """And what training reads is the same as without the key."""
+    plain, named = (check_config(changed(**c), SCHEMA) for c in ({}, {"pretrain__augment__time_flip": False}))
+    for stage in ("pretrain", "finetune"):
+        settings = [stage_settings(config, stage, "ptacl")["augment"] for config in (plain, named)]
+        assert settings[0] == settings[1]
+
+
+def test_a_warm_start_may_be_a_file_and_is_then_no_model_to_train() -> None:
+    start = {"ecg": "encoders/ecg.safetensors", "cmr": "none"}
+    config = check_config(changed(methods=["ptacl"], pretrain__methods__ptacl__warm_start=start), SCHEMA)
+    assert warm_start(config, "ptacl", "ecg") == "encoders/ecg.safetensors"
+    assert warm_start(config, "ptacl", "cmr") is None
+    assert needed_models(config) == ["ptacl"]
+
+
+def test_a_method_of_two_warm_starts_needs_both_models() -> None:
+    start = {"ecg": "mae", "cmr": "cine_mae"}
+    changes = {"methods": ["ptacl"], "pretrain__encoder__size": "small", "pretrain__methods__ptacl__warm_start": start}
+    assert needed_models(check_config(changed(**changes), SCHEMA)) == ["cine_mae", "mae", "ptacl"]
+
+
+def test_methods_learnt_from_labels_have_no_embeddings_to_probe_and_untrained_ones_nothing_to_fine_tune() -> None:
+    config = check_config(changed(methods=["random", "scratch", "mae", "ptacl", "cmr"]), SCHEMA)
+    assert probed_methods(config) == ["random", "mae", "ptacl", "cmr"]
+    assert finetuned_methods(config) == ["scratch", "mae", "ptacl"]
+    assert needed_models(config) == ["mae", "ptacl", "random", "scratch"]
 
 
 def test_defaults_are_filled_in_without_touching_the_given_config() -> None:

@@ -93,10 +93,16 @@ def test_the_digest_changes_with_the_bytes_of_a_module_and_only_for_its_stage(tm
     ("key", "stages"),
     [
         (("ecg", "corner_hz"), {"ecg", "report"}),
-        (("ecg", "scale"), {"pretrain", "embed", "report"}),
+        (("ecg", "scale"), {"pretrain", "finetune", "embed", "report"}),
         (("cmr", "crop_mm"), {"cmr", "report"}),
         (("cmr", "size"), {"cmr", "pretrain", "embed", "report"}),
         (("pretrain", "contrastive", "lr"), {"pretrain", "report"}),
+        (("pretrain", "finetune", "lr"), {"finetune", "report"}),
+        (("pretrain", "augment", "ecg_gain"), {"pretrain", "finetune", "report"}),
+        # How a training runs decides no result.
+        (("pretrain", "checkpoint_steps"), {"report"}),
+        (("pretrain", "gpus"), {"report"}),
+        (("evaluate", "targets"), {"evaluate", "finetune", "report"}),
         (("evaluate", "bootstraps"), {"evaluate", "report"}),
         (("seeds",), {"report"}),
         (("methods",), {"report"}),

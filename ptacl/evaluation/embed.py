@@ -11,18 +11,18 @@ from torch import Tensor
 
 from ptacl.artifacts import write_table
 from ptacl.model import phase
-from ptacl.model.encoders import EcgEncoder
-from ptacl.model.ptacl import Ptacl
-from ptacl.store.dataset import PairedDataset
+from ptacl.model.build import EcgOnly, ecg_encoder
+from ptacl.model.ptacl import Ptacl, ecg_bin_weights, phase_known, pooled
+from ptacl.store.dataset import CINE, ECG, Batch, PairedDataset
+from ptacl.training.augment import WINDOWS, cine_input, crop
 from ptacl.training.checkpoint import load_weights
-from ptacl.training.stage import pick_device
+from ptacl.training.objectives import loss_settings
+from ptacl.training.processes import pick_device
 
 EMBEDDINGS, VERSION = "embeddings", 1
 COLUMNS = (
     "ecg_feature", "cmr_feature", "ecg_proj", "cmr_proj", "ecg_phase", "cmr_phase", "ecg_phase_feature",
 )  # fmt: skip
-# Starts of the three windows 0-5, 2.5-7.5 and 5-10 s.
-WINDOWS = (0, 1250, 2500)
 BATCH = 128
 
 
@@ -45,16 +45,17 @@ def embed(
     where = pick_device(device)
     weights = load_weights(model_dir / "model.safetensors")
     paired = any(k.startswith("cmr.") for k in weights)
-    model: Ptacl | EcgOnly = Ptacl(**settings["cmr"]) if paired else EcgOnly()
+    model: Ptacl | EcgOnly = Ptacl.from_settings(settings) if paired else EcgOnly(ecg_encoder(settings["encoder"]))
     model.load_state_dict(weights)
     model.to(where).eval()
-    data = PairedDataset.load(pairs, ecg_dir, cmr_dir).to(where)
+    sides = (ECG, CINE) if paired else (ECG,)
+    data = PairedDataset.load(pairs, ecg_dir, cmr_dir, sides=sides, device=where, data="auto")
     columns: dict[str, list[Any]] = {c: [] for c in COLUMNS}
     with torch.no_grad():
-        for rows in torch.arange(len(data), device=where).split(BATCH):
-            batch = _embed_batch(model, data, rows, settings)
+        for batch in data.batches(torch.arange(len(data)).split(BATCH)):
+            found = _embed_batch(model, batch, settings)
             for c in COLUMNS:
-                columns[c] += batch.get(c, [None] * len(rows))
+                columns[c] += found.get(c, [None] * len(batch.rows))
     table = pa.table(
         {
             "subject_id": pa.array(data.subject_id, pa.string()),
@@ -66,43 +67,32 @@ def embed(
     write_table(out, table, kind=EMBEDDINGS, version=VERSION, settings=settings)
 
 
-class EcgOnly(torch.nn.Module):
-    """A method without a CMR side."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ecg = EcgEncoder()
-
-
-def _embed_batch(
-    model: Ptacl | EcgOnly, data: PairedDataset, rows: Tensor, settings: Mapping[str, Any]
-) -> dict[str, list[Any]]:
+def _embed_batch(model: Ptacl | EcgOnly, batch: Batch, settings: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Columns of a batch, as lists of arrays; rows without usable phase hold None in the phase columns."""
-    bins, kappa = settings["phase"]["bins"], settings["phase"]["kappa"]
-    tokens, binned, weight = [], torch.zeros(()), torch.zeros(())
+    loss = loss_settings(settings)
+    whole, binned, middle, weight = [], torch.zeros(()), torch.zeros(()), torch.zeros(())
     for start in WINDOWS:
-        x, r_peaks = data.ecg_batch(rows, torch.full((len(rows),), start, device=rows.device), settings["scale"])
-        t = model.ecg(x)
-        phi, inside = phase.ecg_slot_phase(r_peaks)
-        w = phase.bin_weights(phi, bins, kappa, inside.to(phi.dtype))
-        tokens.append(t)
-        binned, weight = binned + w @ t, weight + w.sum(-1, keepdim=True)
-    ecg_bins = binned / weight.clamp_min(1e-6)
-    ok = (weight[..., 0] >= phase.MIN_WEIGHT).all(1) & data.phase_ok[rows]
-    columns = {
-        "ecg_feature": _rows(torch.stack([t.mean(1) for t in tokens]).mean(0)),
-        "ecg_phase_feature": _rows(ecg_bins.flatten(1), ok),
-    }
+        starts = torch.full((len(batch.rows),), start, device=batch.rows.device)
+        x, timing = crop(batch.ecg, batch.timing, starts, settings["scale"])
+        slots = model.ecg(x)
+        w = ecg_bin_weights(timing, loss)
+        total = w.sum(-1, keepdim=True)
+        whole.append(slots.mean(1))
+        binned, weight, middle = binned + w @ slots, weight + total, middle + total * slots.mean(1, keepdim=True)
+    ecg_bins, middle = binned / weight.clamp_min(1e-6), middle / weight.clamp_min(1e-6)
+    ok = (weight[..., 0] >= phase.MIN_WEIGHT).all(1) & phase_known(batch.timing, loss)
+    columns = {"ecg_feature": _rows(torch.stack(whole).mean(0)), "ecg_phase_feature": _rows(ecg_bins.flatten(1), ok)}
     if isinstance(model, Ptacl):
-        c = model.cmr(data.cine_batch(rows))
-        psi = phase.cmr_slot_phase(data.phase_0[rows], model.frames)
-        cmr_bins = phase.pool(c, phase.bin_weights(psi, bins, kappa))
-        u = torch.stack([model.ecg_head(t.mean(1)) for t in tokens]).mean(0)
+        c = model.cmr(cine_input(batch.cine))
+        cmr_bins = pooled(c, model.cmr_bin_weights(batch.timing, loss), loss.center)
+        u = torch.stack([model.ecg_head(e) for e in whole]).mean(0)
         columns |= {
             "cmr_feature": _rows(c.mean(1)),
             "ecg_proj": _rows(F.normalize(u, dim=-1)),
             "cmr_proj": _rows(F.normalize(model.cmr_head(c.mean(1)), dim=-1)),
-            "ecg_phase": _rows(F.normalize(model.ecg_head(ecg_bins), dim=-1).flatten(1), ok),
+            "ecg_phase": _rows(
+                F.normalize(model.ecg_head(ecg_bins - middle if loss.center else ecg_bins), dim=-1).flatten(1), ok
+            ),
             "cmr_phase": _rows(F.normalize(model.cmr_head(cmr_bins), dim=-1).flatten(1), ok),
         }
     return columns

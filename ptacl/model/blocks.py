@@ -1,10 +1,24 @@
-"""The transformer block and position embeddings that both encoders share."""
+"""What the encoders share: sizes, the transformer block, position embeddings."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Size(NamedTuple):
+    """Width of the tokens, number of blocks, attention heads."""
+
+    dim: int
+    depth: int
+    heads: int
+
+
+ECG_SIZES = {"tiny": Size(64, 2, 4), "small": Size(384, 3, 6), "base": Size(768, 12, 12)}
+CMR_SIZES = {"tiny": Size(64, 2, 4), "small": Size(384, 4, 6), "base": Size(768, 12, 12)}
 
 
 class Block(nn.Module):
@@ -26,8 +40,39 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-def sinusoids(length: int, dim: int) -> Tensor:
-    """Sinusoidal positions [length, dim] of amplitude 1: with 0.1 the masked autoencoder stays on its plateau."""
-    position = torch.arange(length)[:, None]
+class Transformer(nn.Module):
+    """A stack of blocks and a last norm: [B, L, D] to [B, L, D], for any subset of tokens."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(size.dim, size.heads) for _ in range(size.depth))
+        self.norm = nn.LayerNorm(size.dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+def sinusoids(position: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embedding [n, dim] of positions [n], of amplitude 1: with 0.1 the masked autoencoder stays on its plateau."""
     frequency = torch.exp(-math.log(1000.0) * torch.arange(dim // 2) / (dim // 2))
-    return torch.cat([torch.sin(position * frequency), torch.cos(position * frequency)], dim=1)
+    angle = position[:, None] * frequency
+    return torch.cat([torch.sin(angle), torch.cos(angle)], dim=1)
+
+
+def grid_sinusoids(axes: Sequence[Tensor], dim: int) -> Tensor:
+    """Embedding [n1, n2, .., dim] of a grid with positions `axes` ([n1], [n2], ..); every axis has its own part of `dim`."""
+    if dim % (2 * len(axes)):
+        raise ValueError(f"a width of {dim} can't be shared by {len(axes)} axes")
+    share, shape = dim // len(axes), [len(a) for a in axes]
+    parts = []
+    for i, axis in enumerate(axes):
+        view = [len(axis) if j == i else 1 for j in range(len(axes))]
+        parts.append(sinusoids(axis, share).view(*view, share).expand(*shape, share))
+    return torch.cat(parts, dim=-1)
+
+
+def pick(x: Tensor, keep: Tensor) -> Tensor:
+    """Tokens `keep` [B, m] of x [B, L, D]: [B, m, D]."""
+    return x.gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))

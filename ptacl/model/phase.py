@@ -1,35 +1,55 @@
-"""Cardiac phase of ECG slots and cine frames, and pooling of tokens into phase bins."""
+"""Cardiac phase of ECG slots and cine frames, and pooling of slots into phase bins.
+
+Shapes: B patients, L slots, K phase bins, D features. Phases are shares of the cardiac cycle, 0 at the R wave.
+"""
 
 import math
 
 import torch
 from torch import Tensor
 
-from ptacl.model.encoders import CROP, FRAMES_PER_SLOT, TOKEN
+from ptacl.model.ecg import CROP, TOKEN
+from ptacl.store.timing import Timing
 
 RR_TOLERANCE = 0.20
 MIN_WEIGHT = 0.1
 
 
-def ecg_slot_phase(r_peaks: Tensor) -> tuple[Tensor, Tensor]:
+def ecg_slot_phase(timing: Timing, warp: str = "linear") -> tuple[Tensor, Tensor]:
     """Phase [B, 50] of the slots' centres, and which lie in a complete beat (bool).
 
-    `r_peaks` [B, P] in samples of the crop, ascending, padded with NaN; peaks outside the crop count. Beats whose RR
-    is more than 20 % from the median are masked.
+    Beats whose RR is more than 20 % from the median are masked. `warp`: `linear` in the RR interval; `systole`, the end
+    of the T wave lies at the cine's end-systolic phase, linear on both sides of it (where one of them is unknown or
+    absurd, linear throughout), because systole does not shorten in proportion to RR.
     """
-    centres = TOKEN * (torch.arange(CROP // TOKEN, device=r_peaks.device, dtype=r_peaks.dtype) + 0.5)
-    start, stop = r_peaks[:, :-1], r_peaks[:, 1:]
+    peaks = timing.r_peaks
+    centres = TOKEN * (torch.arange(CROP // TOKEN, device=peaks.device, dtype=peaks.dtype) + 0.5)
+    start, stop = peaks[:, :-1], peaks[:, 1:]
     rr = stop - start
     median = rr.nanquantile(0.5, dim=1, keepdim=True)
     regular = (rr - median).abs() <= RR_TOLERANCE * median  # False where NaN
     inside = (centres[:, None] >= start[:, None]) & (centres[:, None] < stop[:, None]) & regular[:, None]
-    phase = torch.where(inside, (centres[:, None] - start[:, None]) / rr[:, None], 0.0).sum(-1)
-    return phase, inside.any(-1)
+    phase = (centres[:, None] - start[:, None]) / rr[:, None]
+    if warp == "systole":
+        phase = _warped(phase, (timing.t_end[:, None] / rr)[:, None], timing.es_phase[:, None, None])
+    return torch.where(inside, phase, 0.0).sum(-1), inside.any(-1)
 
 
-def cmr_slot_phase(phase_0: Tensor, frames: int) -> Tensor:
-    """Mean phase [B, frames / 2] of the frames of each slot: frame t has t / frames + phase_0 [B]."""
-    t = torch.arange(frames, device=phase_0.device, dtype=phase_0.dtype).view(-1, FRAMES_PER_SLOT).mean(1)
+def systole_known(timing: Timing) -> Tensor:
+    """Patients [B] whose end of systole is known on both sides, so that `systole` can warp their beats."""
+    return timing.t_end.isfinite() & (timing.es_phase > 0) & (timing.es_phase < 1)
+
+
+def _warped(phase: Tensor, anchor: Tensor, place: Tensor) -> Tensor:
+    """`phase` stretched so that `anchor` comes to lie at `place`; unchanged where these are not between 0 and 1."""
+    known = (anchor > 0) & (anchor < 1) & (place > 0) & (place < 1)
+    before, after = phase * place / anchor, 1 - (1 - phase) * (1 - place) / (1 - anchor)
+    return torch.where(known, torch.where(phase < anchor, before, after), phase)
+
+
+def cmr_slot_phase(phase_0: Tensor, frames: int, tubelet: int) -> Tensor:
+    """Mean phase [B, frames / tubelet] of the frames of each slot: frame t has t / frames + phase_0 [B]."""
+    t = torch.arange(frames, device=phase_0.device, dtype=phase_0.dtype).view(-1, tubelet).mean(1)
     return (t / frames + phase_0[:, None]) % 1.0
 
 
@@ -40,12 +60,17 @@ def bin_weights(phase: Tensor, bins: int, kappa: float, mask: Tensor | None = No
     return weights if mask is None else weights * mask[:, None, :]
 
 
-def pool(tokens: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of tokens [B, L, D] in every bin: [B, K, D]; zeros where a bin has no weight."""
-    return (weights @ tokens) / weights.sum(-1, keepdim=True).clamp_min(1e-6)
+def index_weights(slots: int, bins: int, like: Tensor) -> Tensor:
+    """Weights [1, K, L] that put the slots into K equal parts of the recording, whatever their phase."""
+    part = torch.arange(slots, device=like.device) * bins // slots
+    return (part == torch.arange(bins, device=like.device)[:, None]).to(like.dtype)[None]
 
 
-def valid_patients(ecg_weights: Tensor, cmr_weights: Tensor, phase_ok: Tensor) -> Tensor:
-    """Patients whose every bin has weight enough on both sides, bool [B]."""
-    enough = [(w.sum(-1) >= MIN_WEIGHT).all(-1) for w in (ecg_weights, cmr_weights)]
-    return enough[0] & enough[1] & phase_ok
+def pool(slots: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of slots [B, L, D] in every bin: [B, K, D]; zeros where a bin has no weight."""
+    return (weights @ slots) / weights.sum(-1, keepdim=True).clamp_min(1e-6)
+
+
+def enough_weight(weights: Tensor) -> Tensor:
+    """Patients [B] whose every bin has weight enough."""
+    return (weights.sum(-1) >= MIN_WEIGHT).all(-1)

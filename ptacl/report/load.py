@@ -38,8 +38,9 @@ class Study:
 
 def load_study(results: Path, config: Mapping[str, Any]) -> Study:
     """Reads what the stages left below `results`. Raises ArtifactError where something is missing."""
-    methods, seeds, shards = config["methods"], config["seeds"], range(config["cohort"]["shards"])
-    definitions = config["pretrain"]["methods"]
+    definitions, seeds, shards = config["pretrain"]["methods"], config["seeds"], range(config["cohort"]["shards"])
+    # Those learnt from labels are compared elsewhere.
+    methods = [m for m in config["methods"] if definitions[m]["objective"] != "supervised"]
     trained = [m for m in methods if "embedding_of" not in definitions[m]]
 
     def rows(path: str, kind: str) -> list[Row]:

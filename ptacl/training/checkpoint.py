@@ -1,55 +1,83 @@
 """Checkpoints of a running training, and the weights that remain: no pickled code, whole or absent."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from ptacl.artifacts import atomic_path, write_bytes
 from ptacl.errors import ArtifactError
 
-if TYPE_CHECKING:
-    from ptacl.training.loop import Progress
+
+@dataclass
+class Progress:
+    """What a checkpoint holds beside weights and optimizer.
+
+    step: steps done, of which `epoch` whole epochs. history: rows of history.parquet. best: the best validation score, and
+    its weights. sums: sums over the steps of the epoch that is under way.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: float | None = None
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(
-    path: Path, digest: str, model: nn.Module, optimizer: Any, scheduler: Any, progress: "Progress"
+    path: Path, digest: str, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
 ) -> None:
-    """Writes everything a resumed run needs, atomically."""
-    state = {
-        "digest": digest, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "epoch": progress.epoch, "history": progress.history, "best": progress.best,
-        "best_weights": progress.best_weights,
-    }  # fmt: skip
+    """Writes everything a resumed run needs into one safetensors file, atomically."""
+    tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"best/{k}": v for k, v in progress.best_weights.items()}
+    tensors |= {f"sums/{k}": v for k, v in progress.sums.items()}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"optimizer/{name}/{k}": v for k, v in optimizer.state[parameter].items()}
+    about = {"digest": digest, **asdict(Progress(progress.step, progress.epoch, progress.history, progress.best))}
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        # Copies, since safetensors refuses tensors that share memory.
+        own = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+        save_file(own, temporary, metadata={"ptacl": json.dumps(about)})
 
 
-def load_checkpoint(
-    path: Path, digest: str, model: nn.Module, optimizer: Any, scheduler: Any, progress: "Progress"
-) -> None:
+def load_checkpoint(path: Path, digest: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Continues from `path` where there is one of the same settings; a damaged or foreign one is left aside."""
+    if not path.exists():
+        return Progress()
+    own, device = model.state_dict(), next(model.parameters()).device
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        return
-    except Exception:  # torch raises many types for a damaged file
-        print("a checkpoint that can't be read is left aside")
-        return
-    if state.get("digest") != digest:
-        print("a checkpoint of other settings is left aside")
-        return
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
-    progress.epoch, progress.history = state["epoch"], state["history"]
-    progress.best, progress.best_weights = state["best"], state["best_weights"]
-    print(f"resumed after epoch {progress.epoch}")
+        with safe_open(str(path), framework="pt") as file:
+            about = json.loads(file.metadata()["ptacl"])
+            found: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "sums": {}, "optimizer": {}}
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                section, name = key.split("/", 1)
+                found[section][name] = file.get_tensor(key)
+        if about.pop("digest") != digest:
+            print("a checkpoint of other settings is left aside")
+            return Progress()
+        if {k: v.shape for k, v in found["model"].items()} != {k: v.shape for k, v in own.items()}:
+            raise ValueError("not the weights of this model")
+        moments = {
+            parameter: {k: found["optimizer"][f"{name}/{k}"].to(device) for k in ("step", "exp_avg", "exp_avg_sq")}
+            for name, parameter in model.named_parameters()
+        }
+        sums = {k: v.to(device) for k, v in found["sums"].items()}
+        progress = Progress(**about | {"best_weights": found["best"], "sums": sums})
+    except Exception:  # safetensors raises its own types for a damaged file
+        print("a checkpoint that can't be read, or was written by another version, is left aside")
+        return Progress()
+    model.load_state_dict(found["model"])
+    optimizer.state.update(moments)
+    print(f"resumed after step {progress.step}")
+    return progress
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:

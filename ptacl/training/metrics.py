@@ -40,3 +40,18 @@ def phase_retrieval(ecg: Tensor, cmr: Tensor) -> dict[str, float]:
         "phase_acc_other": accuracy(f.roll(1, 0)),
         "frame_cosine": ((between.sum((1, 2)) - k) / (k * k - k)).mean().item(),
     }
+
+
+def r2(predicted: Tensor, labels: Tensor) -> dict[str, float]:
+    """`r2`: mean over labels of 1 - mean squared error / variance, of [n, targets] with NaN where a label is unknown."""
+    known = labels.isfinite()
+    counted = known.sum(0) >= 2
+    if not counted.any():
+        return {}
+    n = known.sum(0).clamp_min(1)
+    truth = labels.nan_to_num()
+    error = torch.where(known, predicted - truth, 0.0).square().sum(0) / n
+    mean = truth.sum(0) / n
+    variance = torch.where(known, truth - mean, 0.0).square().sum(0) / n
+    score = 1 - error / variance.clamp_min(1e-12)
+    return {"r2": score[counted].mean().item(), "loss": error[counted].mean().item()}

@@ -1,112 +1,196 @@
-"""What one step of training minimises: the masked autoencoder, or the contrastive losses."""
+"""What one step of training minimises: restoring hidden parts, the contrastive losses, or labels."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ptacl.model.encoders import MaskedAutoencoder
+from ptacl.model.blocks import pick
+from ptacl.model.build import Regressor
+from ptacl.model.cmr import CmrEncoder
+from ptacl.model.losses import full_precision
+from ptacl.model.mae import MaskedAutoencoder
 from ptacl.model.ptacl import LossSettings, Ptacl
-from ptacl.store.dataset import CROP, STRIP, PairedDataset
-from ptacl.training.augment import augment_cine, augment_ecg
-from ptacl.training.metrics import patient_retrieval, phase_retrieval
+from ptacl.store.dataset import CINE, ECG, Batch
+from ptacl.store.timing import Timing
+from ptacl.training.augment import (
+    Augmentation,
+    augment_cine,
+    augment_ecg,
+    cine_input,
+    intensity,
+    middle_crop,
+    move_cine,
+    random_crop,
+    shade,
+)
+from ptacl.training.dice import Dice
+from ptacl.training.metrics import patient_retrieval, phase_retrieval, r2
 
-MIDDLE = (STRIP - CROP) // 2
 
+class Objective(nn.Module):
+    """A model with its losses on a batch and its scores on the validation split.
 
-class Objective(Protocol):
-    """A model with its losses on a batch and its scores on the validation split."""
+    `forward(batch, dice)` gives scalars of which `loss` is minimised. `sides`: what a batch must hold.
+    `one_visit_each`: whether a batch may not hold two visits of one person.
+    """
 
     model: nn.Module
-    one_visit_each: bool
-
-    def step(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]: ...
-
-    def validate(self, rows: Tensor) -> dict[str, float]: ...
-
-    def better(self, scores: Mapping[str, float]) -> float | None: ...
-
-
-def _random_starts(n: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.randint(0, STRIP - CROP + 1, (n,), generator=generator).to(device)
-
-
-class MaeObjective:
-    """Restoring hidden parts of the ECG; the last weights are kept."""
-
+    sides: tuple[str, ...]
     one_visit_each = False
+    gather: Callable[[Tensor], Tensor] = staticmethod(lambda x: x)
 
-    def __init__(self, model: MaskedAutoencoder, data: PairedDataset, scale_mv: float, seed: int) -> None:
-        self.model, self.data, self.scale_mv, self.seed = model, data, scale_mv, seed
+    def compiled_parts(self) -> list[nn.Module]:
+        """The modules that are worth compiling: all shapes in them stay the same."""
+        return [self.model]
 
-    def _losses(self, rows: Tensor, start: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        x, _ = self.data.ecg_batch(rows, start, self.scale_mv)
-        noise = torch.rand(len(rows), self.model.length, generator=generator).to(x.device)
-        loss, variance = self.model(x, noise)
-        return {"loss": loss, "unexplained": loss / variance}
-
-    def step(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of a batch of random crops."""
-        return self._losses(rows, _random_starts(len(rows), generator, rows.device), generator)
-
-    def validate(self, rows: Tensor) -> dict[str, float]:
-        """The loss on middle crops, always with the same tokens hidden."""
-        generator = torch.Generator().manual_seed(self.seed)
-        start = torch.full((len(rows),), MIDDLE, device=rows.device)
-        return {k: v.item() for k, v in self._losses(rows, start, generator).items()} if len(rows) else {}
+    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
+        """Scores on the validation split, given batch by batch."""
+        raise NotImplementedError
 
     def better(self, scores: Mapping[str, float]) -> float | None:
-        """None: the last epoch stands."""
+        """The score by which the best weights are kept; None: the last epoch stands."""
         return None
 
 
-class ContrastiveObjective:
-    """The global and, with beta above 0, the local loss; the weights with the best validation retrieval are kept."""
+class MaeObjective(Objective):
+    """Restoring hidden parts of the ECG or of the cine; the last weights are kept."""
 
+    def __init__(self, model: MaskedAutoencoder, scale_mv: float, augmentation: Augmentation) -> None:
+        super().__init__()
+        self.model, self.scale_mv, self.augmentation = model, scale_mv, augmentation
+        self.sides = (CINE,) if isinstance(model.encoder, CmrEncoder) else (ECG,)
+
+    def _losses(self, x: Tensor, dice: Dice) -> dict[str, Tensor]:
+        loss, variance = self.model(x, dice.uniform(len(x), self.model.length))
+        return {"loss": loss, "unexplained": loss / variance}
+
+    def forward(self, batch: Batch, dice: Dice) -> dict[str, Tensor]:
+        """Losses of a batch of random crops, or of augmented cines."""
+        if batch.ecg is not None:
+            x, _ = random_crop(batch.ecg, batch.timing, self.scale_mv, self.augmentation, dice)
+        else:
+            x, _ = augment_cine(batch.cine, batch.timing, self.augmentation, dice)
+        return self._losses(x, dice)
+
+    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
+        """The loss on middle crops or plain cines, always with the same tokens hidden."""
+        sums: dict[str, float] = {}
+        n = 0
+        for i, batch in enumerate(batches):
+            ecg = batch.ecg is not None
+            x = middle_crop(batch.ecg, batch.timing, self.scale_mv)[0] if ecg else cine_input(batch.cine)
+            for name, value in self._losses(x, dice.of_step(0, i)).items():
+                sums[name] = sums.get(name, 0.0) + len(x) * value.item()
+            n += len(x)
+        return {name: value / n for name, value in sums.items()}
+
+
+class ContrastiveObjective(Objective):
+    """The global, and the local and residual losses; the weights with the best validation retrieval are kept."""
+
+    sides = (ECG, CINE)
     one_visit_each = True
 
-    def __init__(self, model: Ptacl, data: PairedDataset, scale_mv: float, settings: LossSettings) -> None:
-        self.model, self.data, self.scale_mv, self.settings = model, data, scale_mv, settings
+    def __init__(
+        self, model: Ptacl, scale_mv: float, settings: LossSettings, augmentation: Augmentation, cine_drop: float
+    ) -> None:
+        super().__init__()
+        self.model, self.scale_mv, self.settings = model, scale_mv, settings
+        self.augmentation, self.cine_drop = augmentation, cine_drop
 
-    def step(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Losses of an augmented batch of random crops."""
-        d = self.data
-        x, r_peaks = d.ecg_batch(rows, _random_starts(len(rows), generator, rows.device), self.scale_mv)
-        tokens = self.model(augment_ecg(x, generator), augment_cine(d.cine_batch(rows), generator))
-        return self.model.losses(*tokens, r_peaks, d.phase_0[rows], d.phase_ok[rows], self.settings, generator)
+    def compiled_parts(self) -> list[nn.Module]:
+        """Both encoders."""
+        return [self.model.ecg, self.model.cmr]
 
-    def validate(self, rows: Tensor) -> dict[str, float]:
+    def forward(self, batch: Batch, dice: Dice) -> dict[str, Tensor]:
+        """Losses of an augmented batch of random crops, on a random part of the cines' tubelets."""
+        ecg, cine, keep, timing = self.augmented(batch, dice)
+        slots = self.model(ecg, cine, keep)
+        order = self._order(len(ecg) * dice.part.of, dice)
+        with torch.autocast(ecg.device.type, enabled=False):
+            return self.model.losses(*map(full_precision, slots), timing, self.settings, order, self.gather)
+
+    def augmented(self, batch: Batch, dice: Dice) -> tuple[Tensor, Tensor, Tensor | None, Timing]:
+        """What the model is given: ECG, cine (with `keep`, those tubelets alone), `keep` or None, and the timing of both."""
+        a, cmr = self.augmentation, self.model.cmr
+        ecg, timing = random_crop(batch.ecg, batch.timing, self.scale_mv, a, dice)
+        cine, timing = move_cine(batch.cine, timing, a, dice)
+        light, keep = intensity(len(ecg), a, dice), None
+        if isinstance(cmr, CmrEncoder) and self.cine_drop:
+            keep = cmr.random_subset(dice.uniform(len(ecg), cmr.length), self.cine_drop)
+            # Of the eight-bit pixels, so that only a quarter of them become floats.
+            cine = pick(cmr.patches(cine), keep)
+        return augment_ecg(ecg, self.scale_mv, a, dice), shade(cine, *light), keep, timing
+
+    def _order(self, n: int, dice: Dice) -> Tensor | None:
+        shuffled = self.settings.correspondence == "shuffled"
+        return dice.joint(n, self.settings.bins).argsort(1) if shuffled else None
+
+    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
         """Losses, patient retrieval and phase retrieval on middle crops of the whole split."""
-        if len(rows) < 2:
+        found = [self._validate_batch(b) for b in batches]
+        if sum(len(e) for e, *_ in found) < 2:
             return {}
-        d, m = self.data, self.model
-        ecg_tokens, cmr_tokens, peaks = [], [], []
-        for part in rows.split(256):
-            x, r_peaks = d.ecg_batch(part, torch.full((len(part),), MIDDLE, device=part.device), self.scale_mv)
-            e, c = m(x, d.cine_batch(part))
-            ecg_tokens.append(e)
-            cmr_tokens.append(c)
-            peaks.append(r_peaks)
-        e, c, r_peaks = torch.cat(ecg_tokens), torch.cat(cmr_tokens), torch.cat(peaks)
-        generator = torch.Generator().manual_seed(0)
-        losses = m.losses(e, c, r_peaks, d.phase_0[rows], d.phase_ok[rows], self.settings, generator)
-        bins_e, bins_c, valid = m.phase_bins(e, c, r_peaks, d.phase_0[rows], d.phase_ok[rows], self.settings)
-        return (
-            {k: v.item() for k, v in losses.items()}
-            | patient_retrieval(m.ecg_head(e.mean(1)), m.cmr_head(c.mean(1)))
-            | phase_retrieval(bins_e[valid], bins_c[valid])
-        )
+        m = self.model
+        e, c = (full_precision(torch.cat([f[i] for f in found])) for i in (0, 1))
+        timing = Timing.joined([f[2] for f in found])
+        order = self._order(len(e), dice.of_step(0))
+        with torch.autocast(e.device.type, enabled=False):
+            losses = m.losses(e, c, timing, self.settings, order)
+            bins_e, bins_c, valid = m.phase_bins(e, c, timing, self.settings)
+            return (
+                {k: v.item() for k, v in losses.items()}
+                | {"temperature": self.settings.tau_g}
+                | patient_retrieval(*m.project(e, c))
+                | phase_retrieval(bins_e[valid], bins_c[valid])
+            )
+
+    def _validate_batch(self, batch: Batch) -> tuple[Tensor, Tensor, Timing]:
+        x, timing = middle_crop(batch.ecg, batch.timing, self.scale_mv)
+        return *self.model(x, cine_input(batch.cine)), timing
 
     def better(self, scores: Mapping[str, float]) -> float | None:
         """Mean reciprocal rank of the own partner on the validation split."""
         return scores.get("patient_mrr")
 
 
+class SupervisedObjective(Objective):
+    """Labels from the ECG; the weights with the best mean R² on the validation split are kept.
+
+    `labels` [n, targets] of every row of the dataset, standardised, NaN where unknown.
+    """
+
+    sides = (ECG,)
+
+    def __init__(self, model: Regressor, labels: Tensor, scale_mv: float, augmentation: Augmentation) -> None:
+        super().__init__()
+        self.model, self.labels, self.scale_mv, self.augmentation = model, labels, scale_mv, augmentation
+
+    def forward(self, batch: Batch, dice: Dice) -> dict[str, Tensor]:
+        """Mean squared error over known labels, in SD² of the training split."""
+        x, _ = random_crop(batch.ecg, batch.timing, self.scale_mv, self.augmentation, dice)
+        predicted = self.model(augment_ecg(x, self.scale_mv, self.augmentation, dice)).float()
+        labels = self.labels[batch.rows]
+        known = labels.isfinite()
+        error = torch.where(known, predicted - labels.nan_to_num(), 0.0).square()
+        return {"loss": error.sum() / self.gather(known.sum()[None]).sum().clamp_min(1) * dice.part.of}
+
+    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
+        """R² of every label with at least two values, their mean, and the loss."""
+        predicted, rows = [], []
+        for b in batches:
+            predicted.append(self.model(middle_crop(b.ecg, b.timing, self.scale_mv)[0]).float())
+            rows.append(b.rows)
+        return r2(torch.cat(predicted), self.labels[torch.cat(rows)]) if rows else {}
+
+    def better(self, scores: Mapping[str, float]) -> float | None:
+        """Mean R² over the labels."""
+        return scores.get("r2")
+
+
 def loss_settings(settings: Mapping[str, Any]) -> LossSettings:
     """Losses of a contrastive method from a stage's settings."""
-    c, loss = settings["contrastive"], settings["method"].get("loss", {})
-    return LossSettings(
-        tau_g=c["tau_g"], tau_l=c["tau_l"], beta=loss.get("beta", 1.0), bins=c["bins"], kappa=c["kappa"],
-        correspondence=loss.get("correspondence", "phase"),
-    )  # fmt: skip
+    temperatures = {k: v for k, v in settings.get("contrastive", {}).items() if k in ("tau_g", "tau_l")}
+    return LossSettings(**settings["phase"], **temperatures, **settings["method"].get("loss", {}))

@@ -1,22 +1,28 @@
 """Stage pretrain: one method with one seed."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
 import yaml
+from torch import Tensor, nn
 
-from ptacl.artifacts import read_table, settings_digest, write_bytes, write_table
-from ptacl.model.encoders import EcgEncoder, MaskedAutoencoder
-from ptacl.model.ptacl import Ptacl
+from ptacl.artifacts import read_table, settings_digest, tensor_digest, write_bytes, write_table
+from ptacl.model.build import EcgOnly, cmr_encoder, ecg_encoder, load_into
+from ptacl.model.mae import MaskedAutoencoder
+from ptacl.model.ptacl import LossSettings, Ptacl
 from ptacl.store import schema
 from ptacl.store.dataset import PairedDataset
-from ptacl.training.checkpoint import load_weights, save_weights
-from ptacl.training.loop import train
-from ptacl.training.objectives import ContrastiveObjective, MaeObjective, loss_settings
+from ptacl.training.augment import Augmentation
+from ptacl.training.checkpoint import Progress, load_weights, save_weights
+from ptacl.training.engine import Engine, train
+from ptacl.training.objectives import ContrastiveObjective, MaeObjective, Objective, loss_settings
+from ptacl.training.processes import joined, launch, launched
 
 HISTORY, VERSION = "history", 1
 HISTORY_SCHEMA = pa.schema(
@@ -24,73 +30,162 @@ HISTORY_SCHEMA = pa.schema(
 )
 # Above this share of the variance the autoencoder has learnt little more than the mean.
 PLATEAU = 0.9
+# Below this share of pairs with usable phase the local loss sees too little of the cohort.
+FEW_PHASES = 0.5
 
 
-def pretrain(
-    method: str,
-    seed: int,
-    settings: Mapping[str, Any],
-    pairs: Path,
-    ecg_dir: Path,
-    cmr_dir: Path,
-    out_dir: Path,
-    *,
-    warm_start_ecg: Path | None,
-    device: str = "auto",
-    threads: int = 1,
-) -> None:
-    """Writes model.safetensors, config.yaml and history.parquet into `out_dir`.
+@dataclass(frozen=True)
+class Inputs:
+    """Where a training reads and writes: the pairs table, folders of shards, the models it starts from."""
 
-    `settings`: encoder, method, scale, cmr, phase, and those of the method's objective. A run that was killed goes on
-    from last.ckpt, which is removed at the end.
-    """
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    where = pick_device(device)
-    objective = settings["method"]["objective"]
-    history: list[dict[str, Any]] = []
-    if objective == "none":
-        weights = {f"ecg.{k}": v for k, v in EcgEncoder().state_dict().items()}
-    else:
-        data = PairedDataset.load(pairs, ecg_dir, cmr_dir, ("train", "val")).to(where)
-        inputs = read_table(
-            pairs, kind=schema.PAIRS, version=schema.VERSION[schema.PAIRS], columns=["ecg_digest", "cmr_digest"]
+    pairs: Path
+    ecg_dir: Path
+    cmr_dir: Path
+    out_dir: Path
+    warm_start_ecg: Path | None = None
+    warm_start_cmr: Path | None = None
+
+    def load(self, sides: tuple[str, ...], engine: Engine, data: str) -> PairedDataset:
+        """The training and validation splits."""
+        return PairedDataset.load(
+            self.pairs, self.ecg_dir, self.cmr_dir, ("train", "val"), sides=sides, device=engine.device, data=data
         )
-        digest = settings_digest({
+
+    def digest(self, settings: Mapping[str, Any], seed: int) -> str:
+        """What decides whether a checkpoint belongs to this training."""
+        tensors = read_table(
+            self.pairs, kind=schema.PAIRS, version=schema.VERSION[schema.PAIRS], columns=["ecg_digest", "cmr_digest"]
+        )
+        starts = [load_weights(p) for p in (self.warm_start_ecg, self.warm_start_cmr) if p is not None]
+        return settings_digest({
             "settings": dict(settings), "seed": seed, "torch": torch.__version__,
-            "inputs": sorted({str(r) for r in inputs.to_pylist()}),
+            "inputs": sorted({str(r) for r in tensors.to_pylist()}),
+            "starts": [weights_digest(s) for s in starts],
         })  # fmt: skip
-        checkpoint = out_dir / "last.ckpt"
-        if objective == "mae":
-            model = MaskedAutoencoder(EcgEncoder(), settings["mae"]["mask"]).to(where)
-            progress = train(
-                MaeObjective(model, data, settings["scale"], seed), data, settings["mae"], seed, checkpoint, digest
-            )
-            _warn_of_plateau(progress.history)
-            weights = {f"ecg.{k}": v for k, v in model.encoder.state_dict().items()}
-        else:
-            paired = Ptacl(**settings["cmr"])
-            if warm_start_ecg is not None:
-                start = {k.removeprefix("ecg."): v for k, v in load_weights(warm_start_ecg).items()}
-                paired.ecg.load_state_dict(start)
-            contrastive = ContrastiveObjective(paired.to(where), data, settings["scale"], loss_settings(settings))
-            progress = train(contrastive, data, settings["contrastive"], seed, checkpoint, digest)
-            weights = paired.state_dict()
-        history = progress.history
-    save_weights(out_dir / "model.safetensors", weights)
+
+
+@dataclass(frozen=True)
+class How:
+    """How a training runs, as the config's `pretrain` says it: see docs/training.md. It decides no result."""
+
+    device: str = "auto"
+    gpus: int = 1
+    data: str = "auto"
+    precision: str = "auto"
+    compile: str | bool = "auto"
+    checkpoint_steps: int = 200
+    tensorboard: bool = False
+    threads: int = 1
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], threads: int) -> "How":
+        """From a checked config."""
+        names = [f for f in cls.__dataclass_fields__ if f != "threads"]
+        return cls(**{name: config["pretrain"][name] for name in names}, threads=threads)
+
+    @contextmanager
+    def engine(self, out_dir: Path) -> Iterator[Engine]:
+        """The engine of this process, alone or one of several that torchrun started."""
+        torch.set_num_threads(self.threads)
+        board = out_dir / "tensorboard" if self.tensorboard else None
+        with joined(self.device) as (device, part):
+            yield Engine(device, part, self.precision, self.compile, self.checkpoint_steps, board)
+
+
+def pretrain(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs, how: How = How()) -> None:  # noqa: B008
+    """Writes model.safetensors, config.yaml and history.parquet into `inputs.out_dir`.
+
+    `settings`: encoder, method, scale, cmr, phase, augment, and those of the method's objective. A run that was killed
+    goes on from last.ckpt, which is removed at the end. With `how.gpus` above 1, torchrun starts as many processes.
+    """
+    if how.gpus > 1 and not launched():
+        launch("pretrain", method, seed, settings, inputs, how)
+        return
+    with how.engine(inputs.out_dir) as engine:
+        torch.manual_seed(seed)
+        model, progress = _trained(seed, settings, inputs, how, engine)
+        if engine.part.rank == 0:
+            write_model(inputs.out_dir, method, seed, settings, model, progress)
+
+
+def write_model(
+    out_dir: Path, method: str, seed: int, settings: Mapping[str, Any], model: nn.Module, progress: Progress
+) -> None:
+    """The files of a finished training; the checkpoint goes."""
+    save_weights(out_dir / "model.safetensors", model.state_dict())
     write_bytes(out_dir / "config.yaml", yaml.safe_dump({"method": method, "seed": seed, **settings}).encode())
     write_table(
-        out_dir / "history.parquet", pa.Table.from_pylist(history, schema=HISTORY_SCHEMA), kind=HISTORY,
+        out_dir / "history.parquet", pa.Table.from_pylist(progress.history, schema=HISTORY_SCHEMA), kind=HISTORY,
         version=VERSION, settings=settings,
     )  # fmt: skip
     (out_dir / "last.ckpt").unlink(missing_ok=True)
 
 
-def pick_device(device: str) -> torch.device:
-    """`auto`: the GPU where there is one."""
-    return torch.device(
-        "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
-    )
+def _trained(
+    seed: int, settings: Mapping[str, Any], inputs: Inputs, how: How, engine: Engine
+) -> tuple[nn.Module, Progress]:
+    """The model that remains of a method's training."""
+    objective, kept = build_objective(settings, inputs)
+    if objective is None:
+        return kept, Progress()
+    data = inputs.load(objective.sides, engine, how.data)
+    if isinstance(objective, ContrastiveObjective):
+        _warn_of_few_phases(data, objective.settings)
+    section = settings[settings["method"]["objective"]]
+    digest = inputs.digest(settings, seed)
+    progress = train(objective, data, section, seed, inputs.out_dir / "last.ckpt", digest, engine)
+    if isinstance(objective, MaeObjective):
+        _warn_of_plateau(progress.history)
+    return kept, progress
+
+
+def build_objective(settings: Mapping[str, Any], inputs: Inputs) -> tuple[Objective | None, nn.Module]:
+    """What a method trains, and the part of its model that is kept. Without training (`random`, `scratch`): None."""
+    name, encoder, scale = settings["method"]["objective"], settings["encoder"], settings["scale"]
+    if name in ("none", "supervised"):
+        return None, EcgOnly(ecg_encoder(encoder))
+    if name == "mae":
+        ecg = EcgOnly(ecg_encoder(encoder))
+        return MaeObjective(MaskedAutoencoder(ecg.ecg, settings["mae"]["mask"]), scale, Augmentation()), ecg
+    augmentation = Augmentation(**settings["augment"])
+    if name == "cine_mae":
+        cine = CmrOnly(cmr_encoder(encoder, settings["cmr"]))
+        return MaeObjective(MaskedAutoencoder(cine.cmr, settings["cine_mae"]["mask"]), scale, augmentation), cine
+    model = Ptacl.from_settings(settings)
+    for side, path in (("ecg", inputs.warm_start_ecg), ("cmr", inputs.warm_start_cmr)):
+        if path is not None:
+            load_into(getattr(model, side), encoder_weights(load_weights(path), side), path)
+    drop = settings["contrastive"]["cine_drop"]
+    return ContrastiveObjective(model, scale, loss_settings(settings), augmentation, drop), model
+
+
+class CmrOnly(nn.Module):
+    """A model of cines alone."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.cmr = encoder
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """16 hex digits over a model's weights."""
+    return tensor_digest({k: v.numpy() for k, v in weights.items()})
+
+
+def encoder_weights(weights: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
+    """The weights of one encoder out of a model's, or all of them where the file holds a bare encoder."""
+    own = {k.removeprefix(f"{side}."): v for k, v in weights.items() if k.startswith(f"{side}.")}
+    return own or dict(weights)
+
+
+def _warn_of_few_phases(data: PairedDataset, settings: LossSettings) -> None:
+    rows = data.of_split("train").to(data.device)
+    usable = int(data.timing.usable[rows].sum())
+    if settings.correspondence != "index" and settings.beta > 0 and usable < FEW_PHASES * len(rows):
+        warnings.warn(
+            f"only {usable} of {len(rows)} training pairs have a usable cardiac phase: the local loss sees no others",
+            stacklevel=2,
+        )
 
 
 def _warn_of_plateau(history: list[dict[str, Any]]) -> None:

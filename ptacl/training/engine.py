@@ -1,0 +1,255 @@
+"""The training loop. All randomness follows from (seed, step), so a resumed run equals an unbroken one."""
+
+import math
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptacl.errors import PtaclError
+from ptacl.store.dataset import Batch, PairedDataset
+from ptacl.training import processes
+from ptacl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from ptacl.training.dice import Dice, Part
+from ptacl.training.monitor import Monitor
+from ptacl.training.objectives import Objective
+from ptacl.training.optimizer import adamw, rate, set_rate
+
+CLIP = 1.0
+# Losses stay on the device; every so many steps they are read, which makes the device wait.
+READ_EVERY = 20
+VALIDATION_BATCH = 256
+# Streams of random numbers that must not be the same.
+TRAINING, ORDER, VALIDATION = 0, 1, 2
+
+
+class Interrupted(PtaclError):
+    """Training was asked to stop, and left a checkpoint to go on from."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a training runs, as opposed to what it computes.
+
+    precision: `bf16` (autocast), `fp32`, or `auto`: bf16 on a GPU. compile: True, False, or `auto`: on a GPU.
+    checkpoint_steps: steps from one checkpoint to the next. tensorboard: folder for its event files, or None.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    part: Part = Part()
+    precision: str = "auto"
+    compile: str | bool = "auto"
+    checkpoint_steps: int = 200
+    tensorboard: Path | None = None
+
+    @property
+    def bf16(self) -> bool:
+        """bf16 on the CPU is many times slower than fp32."""
+        return self.precision == "bf16" or (self.precision == "auto" and self.device.type == "cuda")
+
+    @property
+    def compiled(self) -> bool:
+        """Compiling gains nothing on the CPU and costs a minute."""
+        return self.compile is True or (self.compile == "auto" and self.device.type == "cuda")
+
+
+def train(
+    objective: Objective,
+    data: PairedDataset,
+    settings: Mapping[str, Any],
+    seed: int,
+    checkpoint: Path,
+    digest: str,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
+) -> Progress:
+    """Trains `objective.model` for settings["epochs"] epochs, resuming from `checkpoint` where its digest agrees.
+
+    `settings`: epochs, batch (of all processes together), lr, weight_decay, and optionally accumulate (parts of a batch
+    that are computed one after the other) and layer_decay. Leaves the best weights (by validation, else the last) in
+    the model. Raises PtaclError for a training split without enough pairs and for a loss that is no finite number,
+    Interrupted after SIGTERM or SIGINT, with everything done so far in the checkpoint.
+    """
+    return _Training(objective, data, settings, seed, checkpoint, digest, engine).run()
+
+
+class _Training:
+    def __init__(
+        self, objective: Objective, data: PairedDataset, settings: Mapping[str, Any], seed: int, checkpoint: Path,
+        digest: str, engine: Engine,
+    ) -> None:  # fmt: skip
+        self.objective, self.data, self.seed, self.engine = objective, data, seed, engine
+        self.checkpoint, self.digest = checkpoint, digest
+        self.train_rows, self.val_rows = data.of_split("train"), data.of_split("val")
+        self.epochs, self.lr, self.accumulate = settings["epochs"], settings["lr"], settings.get("accumulate", 1)
+        self.batch, self.steps = self._sizes(settings["batch"])
+        self.total = self.epochs * self.steps
+        self.dice = Dice(engine.device, engine.part)
+        objective.to(engine.device)
+        objective.gather = processes.gather
+        self.optimizer = adamw(objective.model, settings)
+        self.progress = load_checkpoint(checkpoint, digest, objective.model, self.optimizer)
+        self.step_fn: nn.Module = objective
+
+    def _sizes(self, wanted: int) -> tuple[int, int]:
+        """Rows of a batch, and batches of an epoch."""
+        one_each = self.objective.one_visit_each
+        people = len(self.data.person[self.train_rows].unique()) if one_each else len(self.train_rows)
+        shares = self.engine.part.of * self.accumulate
+        least = max(shares, 2 if one_each else 1)
+        if people < least:
+            raise PtaclError(f"the training split has {people} usable pairs, at least {least} are needed")
+        batch = min(wanted, people) // shares * shares
+        if wanted > people:
+            warnings.warn(f"batch cut from {wanted} to {batch}: the training split has {people} pairs", stacklevel=4)
+        elif batch < wanted:
+            raise PtaclError(f"a batch of {wanted} can't be shared evenly by {shares} processes or parts")
+        return batch, people // batch
+
+    def run(self) -> Progress:
+        progress, engine = self.progress, self.engine
+        monitor = Monitor(engine, self.epochs, self.steps, self.batch, progress)
+        with monitor, _stop_signals() as asked:
+            monitor.count_flops(self.objective, self.data, self.train_rows)
+            self._prepare()
+            for epoch in range(progress.epoch, self.epochs):
+                first = progress.step - epoch * self.steps
+                parts = [self.engine.part.cut(b) for b in self._order(epoch).split(self.batch)[first : self.steps]]
+                micro = [p for part in parts for p in part.chunk(self.accumulate)]
+                batches = self.data.batches(micro)
+                self.objective.train()
+                monitor.start_epoch(self.data)
+                for step in range(progress.step, (epoch + 1) * self.steps):
+                    self._step(step, batches)
+                    self._after_step(asked, monitor)
+                self._end_epoch(epoch, monitor)
+        if progress.best_weights:
+            self.objective.model.load_state_dict(progress.best_weights)
+        return progress
+
+    def _prepare(self) -> None:
+        """Compiles, and shares the gradients among processes. In place: names of weights stay as they are."""
+        if self.engine.compiled:
+            for module in self.objective.compiled_parts():
+                module.compile(dynamic=False)
+        if self.engine.part.of > 1:
+            ids = [self.engine.device.index] if self.engine.device.type == "cuda" else None
+            self.step_fn = nn.parallel.DistributedDataParallel(self.objective, device_ids=ids)
+
+    def _order(self, epoch: int) -> Tensor:
+        """Row order of an epoch. With `one_visit_each` one visit of each person, drawn anew: no batch holds two."""
+        generator = Dice(torch.device("cpu")).of_step(ORDER, self.seed, epoch).generator
+        return self.train_rows[epoch_order(self.data.person[self.train_rows], self.objective.one_visit_each, generator)]
+
+    def _step(self, step: int, batches: Iterator[Batch]) -> None:
+        set_rate(self.optimizer, rate(step, self.total, self.lr))
+        self.optimizer.zero_grad(set_to_none=True)
+        for micro in range(self.accumulate):
+            batch = next(batches)
+            with self._autocast():
+                losses = self.step_fn(batch, self.dice.of_step(TRAINING, self.seed, step, micro))
+            (losses["loss"] / self.accumulate).backward()
+            for name, value in losses.items():
+                self._add(name, value / self.accumulate)
+        self._add("grad_norm", nn.utils.clip_grad_norm_(self.objective.model.parameters(), CLIP))
+        self.optimizer.step()
+        self.progress.step += 1
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.engine.device.type, torch.bfloat16, enabled=self.engine.bf16)
+
+    def _add(self, name: str, value: Tensor) -> None:
+        """Adds to the sums of the epoch, on the device: reading a number makes the loop wait."""
+        self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value.detach().float()
+
+    def _after_step(self, asked: "list[int]", monitor: "Monitor") -> None:
+        """Every so many steps: is the loss a number, is a checkpoint due, was a stop asked for?"""
+        progress, engine = self.progress, self.engine
+        due = progress.step % engine.checkpoint_steps == 0
+        alone = engine.part.of == 1
+        # Several processes have to agree, which costs them a meeting; one looks at every step.
+        meeting = due or progress.step % READ_EVERY == 0
+        if meeting:
+            monitor.show(self._means(progress.step - progress.epoch * self.steps))
+        stop = (bool(asked) and alone) or (meeting and processes.any_process(bool(asked), engine.device))
+        if stop or due:
+            self._means(1)
+            self._save()
+        if stop:
+            processes.any_process(True, engine.device)  # nobody leaves before the first has saved
+            raise Interrupted(f"stopped as asked after step {progress.step} of {self.total}; start again to go on")
+
+    def _means(self, steps: int) -> dict[str, float]:
+        """Mean losses of the epoch so far. Raises PtaclError unless losses and gradients were finite numbers."""
+        means = {k: processes.mean_over_processes(v / steps).item() for k, v in self.progress.sums.items()}
+        # A gradient that is none has already spoilt the weights, though the loss shows it only a step later.
+        if not (math.isfinite(means["loss"]) and math.isfinite(means["grad_norm"])):
+            raise PtaclError(
+                f"the training loss or its gradient is no finite number any more at step {self.progress.step} of {self.total};"
+                " nothing of this was kept. A smaller learning rate (lr) or `precision: fp32` may help"
+            )
+        return means
+
+    def _end_epoch(self, epoch: int, monitor: "Monitor") -> None:
+        progress, objective = self.progress, self.objective
+        means = self._means(self.steps)  # reading them waits for the device: the clock of the epoch stops here
+        monitor.stop_epoch()
+        objective.eval()
+        # Not compiled: the last batch has another shape.
+        with torch.no_grad(), self._autocast(), torch.compiler.set_stance("force_eager"):
+            parts = self.val_rows.split(VALIDATION_BATCH)
+            dice = Dice(self.engine.device).of_step(VALIDATION)
+            validation = objective.validate(self.data.batches(parts), dice) if parts[0].numel() else {}
+        progress.epoch, progress.sums = epoch + 1, {}
+        progress.history += monitor.end_epoch(means, validation, rate(progress.step - 1, self.total, self.lr))
+        score = objective.better(validation)
+        if score is not None and math.isfinite(score) and (progress.best is None or score > progress.best):
+            progress.best = score
+            progress.best_weights = {
+                k: v.detach().to("cpu", copy=True) for k, v in objective.model.state_dict().items()
+            }
+
+    def _save(self) -> None:
+        """Sums become those of all processes: the next start gives every process the first one's."""
+        self.progress.sums = {k: processes.mean_over_processes(v.clone()) for k, v in self.progress.sums.items()}
+        if self.engine.part.rank == 0:
+            save_checkpoint(self.checkpoint, self.digest, self.objective.model, self.optimizer, self.progress)
+
+
+def epoch_order(person: Tensor, one_visit_each: bool, generator: torch.Generator) -> Tensor:
+    """Order of the rows with these persons [n]; with `one_visit_each` only the first that comes of each person."""
+    order = torch.randperm(len(person), generator=generator)
+    if not one_visit_each:
+        return order
+    seen: set[int] = set()
+    of = person.tolist()
+    return torch.tensor([i for i in order.tolist() if not (of[i] in seen or seen.add(of[i]))])  # type: ignore[func-returns-value]
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that SIGTERM and SIGINT append to instead of ending the process; a second one ends it."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, _frame: Any) -> None:
+        asked.append(number)
+        if (
+            number == signal.SIGINT
+        ):  # a scheduler may send SIGTERM to the launcher and to its processes, which passes it on
+            signal.signal(number, previous[number])
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

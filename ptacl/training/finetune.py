@@ -1,0 +1,122 @@
+"""Stage finetune: labels learnt end to end, from the ECG encoder of a method or from an untrained one (`scratch`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ptacl.artifacts import read_table, settings_digest, write_table
+from ptacl.errors import PtaclError
+from ptacl.model.build import Regressor, ecg_encoder, load_into
+from ptacl.store import schema
+from ptacl.store.dataset import ECG, PairedDataset
+from ptacl.training.augment import WINDOWS, Augmentation, crop
+from ptacl.training.checkpoint import load_weights
+from ptacl.training.engine import train
+from ptacl.training.objectives import SupervisedObjective
+from ptacl.training.processes import launch, launched
+from ptacl.training.stage import How, encoder_weights, weights_digest, write_model
+
+PREDICTIONS, VERSION = "finetune_predictions", 1
+BATCH = 256
+# Fewer known labels than this in the training split teach nothing.
+LEAST_LABELS = 10
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where fine-tuning reads and writes: the pairs table, the folder of ECG shards, labels, the model it starts from."""
+
+    pairs: Path
+    ecg_dir: Path
+    subjects: Path
+    model: Path
+    out_dir: Path
+
+
+def finetune(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs, how: How = How()) -> None:  # noqa: B008
+    """Writes model.safetensors, config.yaml, history.parquet and predictions.parquet into `inputs.out_dir`.
+
+    `settings`: encoder, method, scale, augment, finetune, targets. Labels are standardised by the training split;
+    predictions are in their units, the mean over the windows 0-5, 2.5-7.5 and 5-10 s, for every pair of every split.
+    """
+    if how.gpus > 1 and not launched():
+        launch("finetune", method, seed, settings, inputs, how)
+        return
+    with how.engine(inputs.out_dir) as engine:
+        torch.manual_seed(seed)
+        data = PairedDataset.load(
+            inputs.pairs, inputs.ecg_dir, Path(), sides=(ECG,), device=engine.device, data=how.data
+        )  # fmt: skip
+        labels, mean, sd = _labels(data, inputs.subjects, settings["targets"])
+        start = encoder_weights(load_weights(inputs.model), "ecg")
+        model = Regressor(ecg_encoder(settings["encoder"]), len(settings["targets"]))
+        load_into(model.ecg, start, inputs.model)
+        objective = SupervisedObjective(
+            model, labels.to(engine.device), settings["scale"], Augmentation(**settings["augment"])
+        )  # fmt: skip
+        digest = settings_digest(
+            {"settings": dict(settings), "seed": seed, "torch": torch.__version__, "start": weights_digest(start),
+             "labels": [*mean.tolist(), *sd.tolist()], "rows": len(data)}
+        )  # fmt: skip
+        progress = train(objective, data, settings["finetune"], seed, inputs.out_dir / "last.ckpt", digest, engine)
+        if engine.part.rank == 0:
+            predicted = _predict(model, data, settings["scale"]) * sd + mean
+            _write_predictions(inputs.out_dir / "predictions.parquet", data, predicted, settings)
+            write_model(inputs.out_dir, method, seed, settings, model, progress)
+
+
+def _labels(data: PairedDataset, subjects: Path, targets: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Standardised labels [n, targets], NaN where unknown, with mean and SD of the training split. Raises PtaclError."""
+    table = read_table(subjects, kind=schema.COHORT_SUBJECTS, version=schema.VERSION[schema.COHORT_SUBJECTS])
+    columns = {name: table[name].to_pylist() if name in table.column_names else None for name in targets}
+    place = {k: i for i, k in enumerate(zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True))}
+    rows = [place[k] for k in zip(data.subject_id, data.visit, strict=True)]
+    values = np.full((len(data), len(targets)), np.nan)
+    for j, column in enumerate(columns.values()):
+        if column is not None:
+            values[:, j] = [np.nan if column[i] is None else column[i] for i in rows]
+    train_values = values[data.of_split("train").numpy()]
+    few = [t for t, n in zip(targets, np.isfinite(train_values).sum(0), strict=True) if n < LEAST_LABELS]
+    if few:
+        raise PtaclError(
+            f"fewer than {LEAST_LABELS} people of the training split have {', '.join(few)}: nothing to learn"
+        )
+    mean, sd = np.nanmean(train_values, 0), np.nanstd(train_values, 0)
+    return (
+        torch.tensor((values - mean) / sd, dtype=torch.float32),
+        torch.tensor(mean, dtype=torch.float64), torch.tensor(sd, dtype=torch.float64),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _predict(model: Regressor, data: PairedDataset, scale_mv: float) -> Tensor:
+    """Predictions [n, targets] in SD, mean over the windows, float64 on the CPU."""
+    model.eval()
+    predicted = []
+    with torch.compiler.set_stance("force_eager"):
+        for batch in data.batches(torch.arange(len(data)).split(BATCH)):
+            starts = [torch.full((len(batch.rows),), w, device=data.device) for w in WINDOWS]
+            of_windows = [model(crop(batch.ecg, batch.timing, s, scale_mv)[0]) for s in starts]
+            predicted.append(torch.stack(of_windows).mean(0).double().cpu())
+    return torch.cat(predicted)
+
+
+def _write_predictions(path: Path, data: PairedDataset, predicted: Tensor, settings: Mapping[str, Any]) -> None:
+    targets = settings["targets"]
+    n = len(targets)
+    table = pa.table(
+        {
+            "subject_id": pa.array([s for s in data.subject_id for _ in range(n)], pa.string()),
+            "visit": pa.array([v for v in data.visit for _ in range(n)], pa.int8()),
+            "split": pa.array([s for s in data.split for _ in range(n)], pa.string()),
+            "phenotype": pa.array(targets * len(data), pa.string()),
+            "predicted": pa.array(predicted.flatten().tolist(), pa.float64()),
+        }
+    )
+    write_table(path, table, kind=PREDICTIONS, version=VERSION, settings=settings)

@@ -1,0 +1,43 @@
+"""Stage finetune: phenotypes learnt end to end from a method's ECG encoder. Not part of the default target."""
+
+
+rule finetune_method:
+    input:
+        pairs=result("pairs/pairs.parquet"),
+        subjects=result("cohort/subjects.parquet"),
+        ecg=ancient(expand(result("ecg/{shard}.safetensors"), shard=SHARDS)),
+        model=result("models/{method}/seed{seed}/model.safetensors"),
+    output:
+        model=result("models/{method}/seed{seed}/finetune/model.safetensors"),
+        config=result("models/{method}/seed{seed}/finetune/config.yaml"),
+        history=result("models/{method}/seed{seed}/finetune/history.parquet"),
+        predictions=result("models/{method}/seed{seed}/finetune/predictions.parquet"),
+    log:
+        log_of("finetune/{method}/seed{seed}"),
+    benchmark:
+        benchmark_of("finetune/{method}/seed{seed}")
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=720,
+        gpu=GPUS,
+    params:
+        settings=method_settings("finetune"),
+        code=stage_code("finetune"),
+    message:
+        "Fine-tuning {wildcards.method}, seed {wildcards.seed}"
+    script:
+        "../workflow_scripts/finetune.py"
+
+
+rule finetune:
+    input:
+        expand(
+            result("models/{method}/seed{seed}/finetune/predictions.parquet"),
+            method=FINETUNED,
+            seed=SEEDS,
+        ),
+    message:
+        "All methods are fine-tuned"

@@ -1,0 +1,97 @@
+"""Training through the workflow: the paper's setting rehearsed, warm starts pulled in, two processes, fine-tuning, export."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import yaml
+
+from ptacl.model.build import load_encoder
+
+PEOPLE = 27_951
+# The paper's methods on the miniature study: transformers of 384 dimensions on 16 x 16 patches of 32 pixels.
+SMALL = """
+results: results/small
+cohort:
+  root: results/micro/synthetic
+  table: results/micro/synthetic/phenotypes.csv
+  extra_tables: []
+  withdrawals: [results/micro/synthetic/withdrawals/*.csv]
+synthetic: null
+cmr: {size: 32}
+methods: [scratch, ptacl]
+seeds: [0]
+pretrain:
+  device: cpu
+  gpus: 2
+  encoder: {size: small, tokens: time, tubelet: 2, patch: 16}
+  mae: {epochs: 1, batch: 8}
+  cine_mae: {epochs: 1, batch: 8}
+  contrastive: {epochs: 1, batch: 8}
+  finetune: {epochs: 1, batch: 8}
+  methods: {ptacl: {loss: {residual: across, warp: systole}, warm_start: {ecg: mae, cmr: cine_mae}}}
+evaluate: {targets: [LVEDV, LVM], reference_predictions: null}
+"""
+
+
+def test_the_papers_study_is_planned_for_its_27951_people(new_study: Callable, tmp_path: Path) -> None:
+    """Every file stands there by name only: planning reads none of them."""
+    bulk = tmp_path / "bulk"
+    for field, kind in (("20205", "xml"), ("20209", "zip")):
+        (bulk / field).mkdir(parents=True)
+        for i in range(PEOPLE):
+            (bulk / field / f"{9_000_001 + i}_{field}_2_0.{kind}").touch()
+    (tmp_path / "phenotypes.csv").write_text("eid,24100-2.0\n")
+    (tmp_path / "w1.csv").write_text("")
+    (tmp_path / "study").mkdir()
+    study = new_study(tmp_path / "study", "--configfile", "configs/paper.yaml")
+    overlay = study.overlay(
+        f"cohort: {{root: '{bulk}', table: '{tmp_path}/phenotypes.csv', withdrawals: ['{tmp_path}/w*.csv']}}\n"
+    )
+    planned = study.planned("--configfile", "configs/paper.yaml", overlay)
+    trained = ["random", "scratch", "mae", "global", "ptacl", "ptacl_shuffled", "ptacl_other", "ptacl_residual"]
+    embedded = len(trained) - 1  # scratch is learnt from labels
+    assert planned == {
+        "cohort": 1, "ecg_shard": 110, "cmr_shard": 110, "pairs": 1, "pretrain_method": 3 * (len(trained)),
+        "embed_method": 3 * embedded, "evaluate_method": 3 * (embedded + 1), "evaluate_references": 1, "report": 1,
+    }  # fmt: skip
+    # The target of fine-tuning pulls in what it starts from.
+    assert study.planned("finetune", "--configfile", "configs/paper.yaml", overlay)["finetune_method"] == 3 * embedded
+
+
+def test_warm_starts_are_pulled_in_and_two_processes_train_embed_and_fine_tune(copy_of_micro: Callable) -> None:
+    study = copy_of_micro()
+    study.arguments = ("--configfile", "configs/micro.yaml", study.overlay(SMALL))
+    models = study.folder / "results/small/models"
+    done = study.run("--", "embed", "finetune")
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert {p.name for p in models.iterdir()} == {"cine_mae", "mae", "ptacl", "scratch"}
+    assert not list(models.rglob("last.ckpt"))
+    for log in (study.folder / "results/small/logs/pretrain").rglob("*.log"):
+        assert "Traceback" not in log.read_text()
+
+    history = pq.read_table(models / "ptacl/seed0/history.parquet").to_pylist()
+    value = {(r["split"], r["name"]): r["value"] for r in history}
+    assert all(np.isfinite(v) for v in value.values())
+    assert {"global", "local", "residual", "valid", "warped", "samples_per_s", "data_wait"} <= {n for _, n in value}
+    assert {"patient_mrr", "phase_acc_own", "phase_acc_other", "frame_cosine", "temperature"} <= {n for _, n in value}
+
+    predictions = pq.read_table(models / "ptacl/seed0/finetune/predictions.parquet")
+    pairs = pq.read_table(study.folder / "results/small/pairs/pairs.parquet")
+    assert predictions.num_rows == 2 * pairs.num_rows
+    assert set(predictions["phenotype"].to_pylist()) == {"LVEDV", "LVM"}
+    assert yaml.safe_load((models / "ptacl/seed0/finetune/config.yaml").read_text())["targets"] == ["LVEDV", "LVM"]
+
+    # An encoder leaves as one file, and another study may start from it.
+    export = [sys.executable, "-m", "ptacl", "export-encoder", str(models / "ptacl/seed0"), "ecg.safetensors"]
+    assert subprocess.run(export, cwd=study.folder).returncode == 0
+    assert load_encoder(study.folder / "ecg.safetensors")(torch.zeros(1, 12, 2500)).shape == (1, 50, 384)
+    start = "pretrain: {methods: {global: {warm_start: {ecg: ecg.safetensors}}}}\nmethods: [global]\nresults: results/other\n"
+    second = study.folder / "second.yaml"
+    second.write_text(start)
+    planned = study.planned("pretrain", *study.arguments, second.name)
+    assert planned["pretrain_method"] == 1
