@@ -23,5 +23,5 @@ with stage_log(snakemake.log[0]):
             model=Path(snakemake.input.model),
             out_dir=Path(snakemake.output.model).parent,
         ),
-        How.of(snakemake.config, snakemake.threads),
+        How.of(snakemake.config, snakemake.threads, snakemake.params.code),
     )

@@ -21,5 +21,5 @@ with stage_log(snakemake.log[0]):
             warm_start_ecg=next(map(Path, snakemake.input.warm_start_ecg), None),
             warm_start_cmr=next(map(Path, snakemake.input.warm_start_cmr), None),
         ),
-        How.of(snakemake.config, snakemake.threads),
+        How.of(snakemake.config, snakemake.threads, snakemake.params.code),
     )

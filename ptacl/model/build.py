@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ptacl.artifacts import KIND, VERSION, write_bytes
@@ -51,22 +51,35 @@ def load_encoder(path: Path) -> nn.Module:
     ECG [B, 12, 2500] (5 s at 500 Hz, mV over the file's `scale`) to [B, 50, D]; cine [B, S, T, H, W] to [B, slots, D].
     """
     about, weights = read_encoder(path)
-    encoder = ecg_encoder(about["encoder"]) if about["side"] == "ecg" else cmr_encoder(about["encoder"], about["cmr"])
+    try:
+        side = about["side"]
+        encoder = ecg_encoder(about["encoder"]) if side == "ecg" else cmr_encoder(about["encoder"], about["cmr"])
+    except (KeyError, TypeError, ValueError) as e:
+        raise ArtifactError(f"{path}: its description of the encoder is damaged ({type(e).__name__})") from None
     load_into(encoder, weights, path)
     return encoder.eval()
 
 
-def read_encoder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Description and weights of a file of `save_encoder`. Raises ArtifactError."""
+def description(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of itself; nothing where it is none of ours. Raises ArtifactError."""
     try:
         with safe_open(str(path), framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("ptacl", "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: not there") from None
     except (OSError, SafetensorError) as e:
         raise ArtifactError(f"{path}: no readable safetensors file ({type(e).__name__})") from None
+    except ValueError:  # somebody else's metadata under our name
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def read_encoder(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Description and weights of a file of `save_encoder`. Raises ArtifactError."""
+    about = description(path)
     if (about.get(KIND), about.get(VERSION)) != (ENCODER, str(ENCODER_VERSION)):
         raise ArtifactError(f"{path}: no encoder of version {ENCODER_VERSION}; `ptacl export-encoder` writes one")
-    return about, weights
+    return about, load_file(path)
 
 
 def load_into(encoder: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -33,7 +33,7 @@ def local_loss(
     similarity = _products(_unit(ecg), _unit(cmr)) / temperature
     if valid is not None and valid.dim() == 1:
         valid = valid[:, None].expand(similarity.shape[:2])
-    positives = None if soft is None else torch.exp(-soft * circular_distance(similarity.shape[1], similarity.device))
+    positives = None if soft is None else torch.exp(-soft * circular_distance(similarity.shape[1], similarity))
     return _infonce(similarity, valid, positives)
 
 
@@ -61,11 +61,11 @@ def residual(x: Tensor, valid: Tensor) -> Tensor:
     return torch.where(length > NEGLIGIBLE * typical, left / length.clamp_min(1e-30), 0.0)
 
 
-def circular_distance(bins: int, device: torch.device | None = None) -> Tensor:
-    """Distance [K, K] between phase bins around the cycle, in bins."""
-    k = torch.arange(bins, device=device)
+def circular_distance(bins: int, like: Tensor) -> Tensor:
+    """Distance [K, K] between phase bins around the cycle, in bins, as numbers like those of `like`."""
+    k = torch.arange(bins, device=like.device, dtype=like.dtype)
     apart = (k[:, None] - k).abs()
-    return torch.minimum(apart, bins - apart).float()
+    return torch.minimum(apart, bins - apart)
 
 
 def _infonce(similarity: Tensor, valid: Tensor | None, positives: Tensor | None = None) -> Tensor:
@@ -77,7 +77,7 @@ def _infonce(similarity: Tensor, valid: Tensor | None, positives: Tensor | None 
     g, n, _ = similarity.shape
     valid = torch.ones(g, n, dtype=torch.bool, device=similarity.device) if valid is None else valid
     own = torch.eye(n, device=similarity.device, dtype=similarity.dtype)
-    target = own if positives is None else positives.to(similarity.dtype)
+    target = own if positives is None else positives
     # A large finite number instead of -inf, and the own candidate kept: rows without any must not make NaN gradients.
     hidden = ~valid[:, None, :] & (own == 0)
     target = (target * ~hidden).expand(g, n, n)

@@ -18,7 +18,7 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         size = WIDE if encoder.dim >= WIDE_FROM else NARROW
         self.encoder, self.length = encoder, encoder.length
-        self.keep = max(1, round(self.length * (1 - mask)))
+        self.keep = min(self.length - 1, max(1, round(self.length * (1 - mask))))
         self.narrow = nn.Linear(encoder.dim, size.dim)
         self.hidden = nn.Parameter(0.02 * torch.randn(size.dim))
         axes = [torch.arange(encoder.slots), torch.arange(encoder.per_slot)]

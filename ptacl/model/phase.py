@@ -36,8 +36,9 @@ def ecg_slot_phase(timing: Timing, warp: str = "linear") -> tuple[Tensor, Tensor
 
 
 def systole_known(timing: Timing) -> Tensor:
-    """Patients [B] whose end of systole is known on both sides, so that `systole` can warp their beats."""
-    return timing.t_end.isfinite() & (timing.es_phase > 0) & (timing.es_phase < 1)
+    """Patients [B] whose end of systole is known on both sides, so that `systole` can warp a beat of median length."""
+    rr = timing.r_peaks.diff(dim=1).nanquantile(0.5, dim=1)
+    return (timing.t_end > 0) & (timing.t_end < rr) & (timing.es_phase > 0) & (timing.es_phase < 1)
 
 
 def _warped(phase: Tensor, anchor: Tensor, place: Tensor) -> Tensor:

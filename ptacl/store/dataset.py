@@ -24,6 +24,7 @@ ECG, CINE = "ecg", "cine"
 KIND = {ECG: (schema.ECG_TENSORS, "ecg_row"), CINE: (schema.CMR_TENSORS, "cmr_row")}
 # Share of free memory that a resident dataset may take; the rest is for weights and activations.
 RESIDENT_SHARE = 0.7
+CGROUP = Path("/sys/fs/cgroup")
 # Threads that read mapped recordings, and batches they are ahead of the one in use.
 READERS, AHEAD = 4, 4
 
@@ -200,13 +201,18 @@ def _timing(rows: Sequence[Mapping[str, Any]], frames: float) -> Timing:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of memory that are free on a device."""
+    """Bytes of memory that are free on a device, within the limit of a container or a cluster's job."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     except (ValueError, OSError):  # not told on every system
         return 0
+    try:
+        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+    except (ValueError, OSError):  # no limit ("max"), or not told
+        return free
+    return min(free, max(0, limit - used))
 
 
 def _read_ahead(fetch: Callable[[Tensor], Any], parts: Sequence[Tensor]) -> Iterator[Any]:

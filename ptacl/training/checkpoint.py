@@ -76,7 +76,6 @@ def load_checkpoint(path: Path, digest: str, model: nn.Module, optimizer: torch.
         return Progress()
     model.load_state_dict(found["model"])
     optimizer.state.update(moments)
-    print(f"resumed after step {progress.step}")
     return progress
 
 

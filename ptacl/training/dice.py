@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Streams of random numbers that must not be the same: the first part of their keys.
+TRAINING, ORDER, VALIDATION = 0, 1, 2
+
 
 @dataclass(frozen=True)
 class Part:
@@ -35,7 +38,7 @@ class Dice:
         return self.generator.device
 
     def of_step(self, *key: int) -> "Dice":
-        """Starts the stream of a key such as (seed, step); returns itself."""
+        """Starts the stream of a key such as (TRAINING, seed, step); returns itself."""
         self.generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
         return self
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -17,17 +18,16 @@ from ptacl.errors import PtaclError
 from ptacl.store.dataset import Batch, PairedDataset
 from ptacl.training import processes
 from ptacl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from ptacl.training.dice import Dice, Part
+from ptacl.training.dice import ORDER, TRAINING, Dice, Part
 from ptacl.training.monitor import Monitor
 from ptacl.training.objectives import Objective
 from ptacl.training.optimizer import adamw, rate, set_rate
 
 CLIP = 1.0
-# Losses stay on the device; every so many steps they are read, which makes the device wait.
-READ_EVERY = 20
+# Losses stay on the device. They are read, which makes it wait, and processes agree whether to go on, every so many steps, but
+# not less often than in so many seconds: torchrun lets its processes live 30 s after SIGTERM.
+READ_STEPS, READ_SECONDS = 20, 5.0
 VALIDATION_BATCH = 256
-# Streams of random numbers that must not be the same.
-TRAINING, ORDER, VALIDATION = 0, 1, 2
 
 
 class Interrupted(PtaclError):
@@ -96,6 +96,9 @@ class _Training:
         self.optimizer = adamw(objective.model, settings)
         self.progress = load_checkpoint(checkpoint, digest, objective.model, self.optimizer)
         self.step_fn: nn.Module = objective
+        self.last_read, self.next_read = (0, 0.0), self.progress.step + 1
+        if self.progress.step and engine.part.rank == 0:
+            print(f"resumed after step {self.progress.step}")
 
     def _sizes(self, wanted: int) -> tuple[int, int]:
         """Rows of a batch, and batches of an epoch."""
@@ -174,9 +177,10 @@ class _Training:
         due = progress.step % engine.checkpoint_steps == 0
         alone = engine.part.of == 1
         # Several processes have to agree, which costs them a meeting; one looks at every step.
-        meeting = due or progress.step % READ_EVERY == 0
+        meeting = due or progress.step >= self.next_read
         if meeting:
             monitor.show(self._means(progress.step - progress.epoch * self.steps))
+            self._plan_next_reading()
         stop = (bool(asked) and alone) or (meeting and processes.any_process(bool(asked), engine.device))
         if stop or due:
             self._means(1)
@@ -184,6 +188,14 @@ class _Training:
         if stop:
             processes.any_process(True, engine.device)  # nobody leaves before the first has saved
             raise Interrupted(f"stopped as asked after step {progress.step} of {self.total}; start again to go on")
+
+    def _plan_next_reading(self) -> None:
+        """After as many steps as all processes together find to be quick enough."""
+        (step, time), now = self.last_read, perf_counter()
+        pace = torch.tensor((now - time) / max(1, self.progress.step - step), device=self.engine.device)
+        quick = int(READ_SECONDS / max(processes.mean_over_processes(pace).item(), 1e-9)) if step else 1
+        self.last_read = (self.progress.step, now)
+        self.next_read = self.progress.step + min(READ_STEPS, max(1, quick))
 
     def _means(self, steps: int) -> dict[str, float]:
         """Mean losses of the epoch so far. Raises PtaclError unless losses and gradients were finite numbers."""
@@ -204,7 +216,7 @@ class _Training:
         # Not compiled: the last batch has another shape.
         with torch.no_grad(), self._autocast(), torch.compiler.set_stance("force_eager"):
             parts = self.val_rows.split(VALIDATION_BATCH)
-            dice = Dice(self.engine.device).of_step(VALIDATION)
+            dice = Dice(self.engine.device)
             validation = objective.validate(self.data.batches(parts), dice) if parts[0].numel() else {}
         progress.epoch, progress.sums = epoch + 1, {}
         progress.history += monitor.end_epoch(means, validation, rate(progress.step - 1, self.total, self.lr))
@@ -217,7 +229,7 @@ class _Training:
 
     def _save(self) -> None:
         """Sums become those of all processes: the next start gives every process the first one's."""
-        self.progress.sums = {k: processes.mean_over_processes(v.clone()) for k, v in self.progress.sums.items()}
+        self.progress.sums = {k: processes.mean_over_processes(v) for k, v in self.progress.sums.items()}
         if self.engine.part.rank == 0:
             save_checkpoint(self.checkpoint, self.digest, self.objective.model, self.optimizer, self.progress)
 
@@ -234,7 +246,7 @@ def epoch_order(person: Tensor, one_visit_each: bool, generator: torch.Generator
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT append to instead of ending the process; a second one ends it."""
+    """A list that SIGTERM and SIGINT append to instead of ending the process; a second SIGINT ends it."""
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -242,9 +254,8 @@ def _stop_signals() -> Iterator[list[int]]:
 
     def ask(number: int, _frame: Any) -> None:
         asked.append(number)
-        if (
-            number == signal.SIGINT
-        ):  # a scheduler may send SIGTERM to the launcher and to its processes, which passes it on
+        # A scheduler may send SIGTERM to the launcher and to its processes, to which the launcher passes it on.
+        if number == signal.SIGINT:
             signal.signal(number, previous[number])
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -61,10 +61,14 @@ def finetune(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs
             model, labels.to(engine.device), settings["scale"], Augmentation(**settings["augment"])
         )  # fmt: skip
         digest = settings_digest(
-            {"settings": dict(settings), "seed": seed, "torch": torch.__version__, "start": weights_digest(start),
+            {"settings": dict(settings), "seed": seed, "torch": torch.__version__, "code": how.code, "start": weights_digest(start),
              "labels": [*mean.tolist(), *sd.tolist()], "rows": len(data)}
         )  # fmt: skip
-        progress = train(objective, data, settings["finetune"], seed, inputs.out_dir / "last.ckpt", digest, engine)
+        # An encoder that has learnt nothing yet has nothing to keep: all its layers move alike.
+        scratch = {"layer_decay": 1.0} if settings["method"]["objective"] == "supervised" else {}
+        progress = train(
+            objective, data, settings["finetune"] | scratch, seed, inputs.out_dir / "last.ckpt", digest, engine
+        )
         if engine.part.rank == 0:
             predicted = _predict(model, data, settings["scale"]) * sd + mean
             _write_predictions(inputs.out_dir / "predictions.parquet", data, predicted, settings)

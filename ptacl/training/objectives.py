@@ -25,7 +25,7 @@ from ptacl.training.augment import (
     random_crop,
     shade,
 )
-from ptacl.training.dice import Dice
+from ptacl.training.dice import VALIDATION, Dice
 from ptacl.training.metrics import patient_retrieval, phase_retrieval, r2
 
 
@@ -81,7 +81,7 @@ class MaeObjective(Objective):
         for i, batch in enumerate(batches):
             ecg = batch.ecg is not None
             x = middle_crop(batch.ecg, batch.timing, self.scale_mv)[0] if ecg else cine_input(batch.cine)
-            for name, value in self._losses(x, dice.of_step(0, i)).items():
+            for name, value in self._losses(x, dice.of_step(VALIDATION, i)).items():
                 sums[name] = sums.get(name, 0.0) + len(x) * value.item()
             n += len(x)
         return {name: value / n for name, value in sums.items()}
@@ -136,7 +136,7 @@ class ContrastiveObjective(Objective):
         m = self.model
         e, c = (full_precision(torch.cat([f[i] for f in found])) for i in (0, 1))
         timing = Timing.joined([f[2] for f in found])
-        order = self._order(len(e), dice.of_step(0))
+        order = self._order(len(e), dice.of_step(VALIDATION))
         with torch.autocast(e.device.type, enabled=False):
             losses = m.losses(e, c, timing, self.settings, order)
             bins_e, bins_c, valid = m.phase_bins(e, c, timing, self.settings)

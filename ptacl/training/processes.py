@@ -50,10 +50,11 @@ def gather(x: Tensor) -> Tensor:
 
 def mean_over_processes(x: Tensor) -> Tensor:
     """The mean of x over processes."""
-    if dist.is_initialized():
-        dist.all_reduce(x)
-        x = x / dist.get_world_size()
-    return x
+    if not dist.is_initialized():
+        return x
+    x = x.clone()
+    dist.all_reduce(x)
+    return x / dist.get_world_size()
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

@@ -13,7 +13,8 @@ import yaml
 from torch import Tensor, nn
 
 from ptacl.artifacts import read_table, settings_digest, tensor_digest, write_bytes, write_table
-from ptacl.model.build import EcgOnly, cmr_encoder, ecg_encoder, load_into
+from ptacl.errors import ArtifactError
+from ptacl.model.build import EcgOnly, cmr_encoder, description, ecg_encoder, load_into
 from ptacl.model.mae import MaskedAutoencoder
 from ptacl.model.ptacl import LossSettings, Ptacl
 from ptacl.store import schema
@@ -51,14 +52,14 @@ class Inputs:
             self.pairs, self.ecg_dir, self.cmr_dir, ("train", "val"), sides=sides, device=engine.device, data=data
         )
 
-    def digest(self, settings: Mapping[str, Any], seed: int) -> str:
+    def digest(self, settings: Mapping[str, Any], seed: int, code: str) -> str:
         """What decides whether a checkpoint belongs to this training."""
         tensors = read_table(
             self.pairs, kind=schema.PAIRS, version=schema.VERSION[schema.PAIRS], columns=["ecg_digest", "cmr_digest"]
         )
         starts = [load_weights(p) for p in (self.warm_start_ecg, self.warm_start_cmr) if p is not None]
         return settings_digest({
-            "settings": dict(settings), "seed": seed, "torch": torch.__version__,
+            "settings": dict(settings), "seed": seed, "torch": torch.__version__, "code": code,
             "inputs": sorted({str(r) for r in tensors.to_pylist()}),
             "starts": [weights_digest(s) for s in starts],
         })  # fmt: skip
@@ -76,12 +77,13 @@ class How:
     checkpoint_steps: int = 200
     tensorboard: bool = False
     threads: int = 1
+    code: str = ""
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], threads: int) -> "How":
-        """From a checked config."""
-        names = [f for f in cls.__dataclass_fields__ if f != "threads"]
-        return cls(**{name: config["pretrain"][name] for name in names}, threads=threads)
+    def of(cls, config: Mapping[str, Any], threads: int, code: str) -> "How":
+        """From a checked config, and the digest of the stage's code: a checkpoint of other code is not gone on from."""
+        names = [f for f in cls.__dataclass_fields__ if f not in ("threads", "code")]
+        return cls(**{name: config["pretrain"][name] for name in names}, threads=threads, code=code)
 
     @contextmanager
     def engine(self, out_dir: Path) -> Iterator[Engine]:
@@ -132,7 +134,7 @@ def _trained(
     if isinstance(objective, ContrastiveObjective):
         _warn_of_few_phases(data, objective.settings)
     section = settings[settings["method"]["objective"]]
-    digest = inputs.digest(settings, seed)
+    digest = inputs.digest(settings, seed, how.code)
     progress = train(objective, data, section, seed, inputs.out_dir / "last.ckpt", digest, engine)
     if isinstance(objective, MaeObjective):
         _warn_of_plateau(progress.history)
@@ -154,7 +156,7 @@ def build_objective(settings: Mapping[str, Any], inputs: Inputs) -> tuple[Object
     model = Ptacl.from_settings(settings)
     for side, path in (("ecg", inputs.warm_start_ecg), ("cmr", inputs.warm_start_cmr)):
         if path is not None:
-            load_into(getattr(model, side), encoder_weights(load_weights(path), side), path)
+            load_into(getattr(model, side), start_weights(path, side, settings), path)
     drop = settings["contrastive"]["cine_drop"]
     return ContrastiveObjective(model, scale, loss_settings(settings), augmentation, drop), model
 
@@ -165,6 +167,16 @@ class CmrOnly(nn.Module):
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.cmr = encoder
+
+
+def start_weights(path: Path, side: str, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights that an encoder starts from. Raises ArtifactError, also for an ECG encoder of another input scale."""
+    about = description(path)
+    if side == "ecg" and about.get("scale", settings["scale"]) != settings["scale"]:
+        raise ArtifactError(
+            f"{path}: learnt on ECGs over {about['scale']} mV; this study has ecg.scale {settings['scale']}"
+        )
+    return encoder_weights(load_weights(path), side)
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:

@@ -1,6 +1,7 @@
 """Encoders as files that stand for themselves, the heads around them, and what importing the model brings along."""
 
 import inspect
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from ptacl.artifacts import write_tensors
@@ -139,7 +140,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
 def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     """Nothing at all, a folder, and a text."""
     make(tmp_path / "x.safetensors")
-    with pytest.raises(ArtifactError, match="x.safetensors: no readable safetensors file"):
+    with pytest.raises(ArtifactError, match="x.safetensors: (no readable safetensors file|not there)"):
         load_encoder(tmp_path / "x.safetensors")
 
 
@@ -231,3 +232,21 @@ def test_model_training_and_store_import_little() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] False"
+
+
+@pytest.mark.parametrize("said", ["{", "[1]", '"text"'])
+def test_a_foreign_description_is_none(tmp_path: Path, said: str) -> None:
+    (tmp_path / "x.safetensors").write_bytes(save({"a": torch.zeros(1)}, metadata={"ptacl": said}))
+    with pytest.raises(ArtifactError, match="no encoder of version 1"):
+        load_encoder(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("change", [{"side": None}, {"encoder": {}}, {"encoder": {"size": "huge", "tokens": "time"}}])
+def test_a_damaged_description_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    settings = {"encoder": {"size": "tiny", "tokens": "time"}, "cmr": {}, "scale": 0.5}
+    path = tmp_path / "x.safetensors"
+    save_encoder(path, {"ecg.a": torch.zeros(1)}, "ecg", settings)
+    about, weights = read_encoder(path)
+    path.write_bytes(save(weights, metadata={"ptacl": json.dumps(about | change)}))
+    with pytest.raises(ArtifactError, match="description of the encoder is damaged"):
+        load_encoder(path)

@@ -184,7 +184,7 @@ def test_very_sharp_soft_positives_are_hard_ones() -> None:
 
 
 def test_the_distance_between_bins_goes_around_the_cycle() -> None:
-    assert circular_distance(5).tolist() == [
+    assert circular_distance(5, torch.zeros(1)).tolist() == [
         [0, 1, 2, 2, 1], [1, 0, 1, 2, 2], [2, 1, 0, 1, 2], [2, 2, 1, 0, 1], [1, 2, 2, 1, 0]
     ]  # fmt: skip
 

@@ -170,8 +170,10 @@ def test_the_rates_that_were_used_are_recorded(study: Study, tmp_path: Path) -> 
     assert curve(tmp_path, "lr") == pytest.approx([rate(step, 12, 2e-3) for step in (2, 5, 8, 11)])
 
 
-def test_the_best_weights_by_validation_are_kept(study: Study, tmp_path: Path) -> None:
-    """With labels shuffled against the ECG, what is learnt later only does harm."""
+def test_the_best_weights_by_validation_are_kept_also_by_a_training_that_breaks_off(
+    study: Study, tmp_path: Path
+) -> None:
+    """With labels that have nothing to do with the ECG, what is learnt later only does harm."""
     data = study.dataset(sides=("ecg",))
     labels = torch.randn(len(data), 1, generator=torch.Generator().manual_seed(3))
     kept = []
@@ -193,6 +195,18 @@ def test_the_best_weights_by_validation_are_kept(study: Study, tmp_path: Path) -
     best = max(range(12), key=scores.__getitem__)
     assert progress.best == scores[best] and best < 11
     assert same(longer.model.state_dict(), kept[3 * (best + 1) - 1])
+
+    def break_off() -> None:
+        made.append(1)
+        if len(made) == 3 * (best + 1) + 2:
+            raise InterruptedError
+
+    made: list[int] = []
+    with after_every_step(break_off), pytest.raises(InterruptedError):
+        train(objective(), data, settings, 0, tmp_path / "b.ckpt", "digest", Engine(checkpoint_steps=1))
+    resumed = objective()
+    train(resumed, data, settings, 0, tmp_path / "b.ckpt", "digest", Engine())
+    assert same(longer.model.state_dict(), resumed.model.state_dict())
 
 
 def test_bf16_trains_weights_that_stay_in_full_precision(study: Study, tmp_path: Path) -> None:
@@ -225,7 +239,7 @@ def test_tensorboard_shows_what_the_history_holds(study: Study, tmp_path: Path) 
     shown = {(tag, e.step): e.value for tag in board.Tags()["scalars"] for e in board.Scalars(tag)}
     for r in rows:
         assert shown[f"{r['split']}/{r['name']}", r["step"]] == pytest.approx(r["value"], rel=1e-6)
-    assert {step for tag, step in shown if tag == "running/loss"} == {2, 4, 6}
+    assert {step for tag, step in shown if tag == "running/loss"} == {1, 2, 4, 6}
     assert {tag for tag, _ in shown} >= {"train/samples_per_s", "train/data_wait", "running/global"}
 
 

@@ -49,9 +49,9 @@ def learn(
     how: How = How(device="cpu"), **changes: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Fine-tunes into `out`; the predictions."""
-    settings = {k: COMMON[k] for k in ("encoder", "scale", "augment")} | {
-        "method": {"objective": "supervised"}, "finetune": SECTION | changes, "targets": list(targets),
-    }  # fmt: skip
+    objective = "supervised" if method == "scratch" else "mae"
+    settings = {k: COMMON[k] for k in ("encoder", "scale", "augment")}
+    settings |= {"method": {"objective": objective}, "finetune": SECTION | changes, "targets": list(targets)}
     model = study.folder / method / "model.safetensors"
     finetune(
         method, 0, settings, Inputs(study.pairs, study.folder / "ecg", subjects or study.subjects, model, out), how
@@ -116,7 +116,8 @@ def test_labels_that_are_not_known_do_not_count(labelled: Study, tmp_path: Path)
         tmp_path / "subjects.parquet", rows, {i: 40 + 100 * s if i % 3 else None for i, s in enumerate(sizes)},
         {i: 80 - 40 * s if i % 3 != 1 else None for i, s in enumerate(sizes)},
     )  # fmt: skip
-    predicted = learn(labelled, tmp_path / "out", subjects=tmp_path / "subjects.parquet", targets=("LVM", "LVEF"))
+    subjects = tmp_path / "subjects.parquet"
+    predicted = learn(labelled, tmp_path / "out", "mae", subjects=subjects, targets=("LVM", "LVEF"))
     assert [r["phenotype"] for r in predicted] == ["LVM", "LVEF"] * 64
     assert held_out_r2(labelled, predicted[::2]) > 0.8
     lvef = np.array([r["predicted"] for r in predicted[1::2]])
@@ -161,6 +162,14 @@ def test_layers_near_the_input_move_less(labelled: Study, tmp_path: Path) -> Non
         stem = {k: v for k, v in found.items() if ".stem." in k}
         moved[decay] = furthest(stem, {k: start[k] for k in stem})
     assert moved[0.1] < 0.02 * moved[1.0]
+
+
+def test_all_layers_of_an_untrained_encoder_move_alike(labelled: Study, tmp_path: Path) -> None:
+    found = []
+    for decay in (1.0, 0.1):
+        learn(labelled, tmp_path / str(decay), "scratch", epochs=1, layer_decay=decay)
+        found.append(load_weights(tmp_path / str(decay) / "model.safetensors"))
+    assert same(*found)
 
 
 def test_an_encoder_that_does_not_fit_is_named(labelled: Study, tmp_path: Path) -> None:
