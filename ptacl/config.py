@@ -124,9 +124,11 @@ def _one_line(error: ValidationError) -> str:
         missing = next(name for name in allowed if name not in value)
         return f"{_key([*error.absolute_path, missing])}: missing"
     if rule == "enum":
-        return f"{key}: {value!r} is not one of {', '.join(map(str, allowed))}"
+        return f"{key}: {value!r} is not one of {', '.join('true' if a is True else 'false' if a is False else a for a in allowed)}"
     if rule == "type":
-        return f"{key}: {value!r} is not {' or '.join([allowed] if isinstance(allowed, str) else allowed)}"
+        kinds = [allowed] if isinstance(allowed, str) else allowed
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if "number" in kinds and isinstance(value, str) else ""
+        return f"{key}: {value!r} is not {' or '.join(kinds)}{hint}"
     limits = {
         "minimum": "at least",
         "maximum": "at most",
@@ -163,18 +165,34 @@ def _check_methods(config: Mapping[str, Any]) -> None:
                 f"methods[{i}]: {method!r} has no ECG encoder to compare; it is a warm start of other methods"
             )
     for name, definition in definitions.items():
-        if "warm_start" in definition and definition["objective"] != "contrastive":
+        _check_method(name, definition, definitions)
+
+
+def _check_method(name: str, method: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
+    """Refuses what would be accepted and do nothing."""
+    key, objective, loss = f"pretrain.methods.{name}", method["objective"], method.get("loss", {})
+    for part in ("loss", "warm_start"):
+        if part in method and objective != "contrastive":
+            raise ConfigError(f"{key}.{part}: only a contrastive method has one, this is {objective}")
+    if "embedding_of" in method:
+        source = definitions.get(method["embedding_of"], {}).get("objective")
+        if objective != "none" or source != "contrastive":
+            raise ConfigError(f"{key}.embedding_of: needs `objective: none`, and the name of a contrastive method")
+    local = loss.get("beta", 1.0) > 0 or loss.get("residual", "none") == "across"
+    for option in ("correspondence", "warp", "soft", "center", "residual"):
+        if option in loss and not local and loss[option] not in (None, False, "none"):
+            raise ConfigError(f"{key}.loss.{option}: has no effect where beta is 0")
+    if loss.get("correspondence") == "index" and loss.get("warp", "linear") != "linear":
+        raise ConfigError(f"{key}.loss.warp: has no effect with `correspondence: index`, which asks for no phase")
+    if "gamma" in loss and loss.get("residual") != "across":
+        raise ConfigError(f"{key}.loss.gamma: has no effect without `residual: across`")
+    for side, wanted in SIDES.items():
+        start = method.get("warm_start", {}).get(side, "none")
+        known = [n for n, d in definitions.items() if d["objective"] == wanted]
+        if start not in ("none", *known) and not start.endswith(".safetensors"):
             raise ConfigError(
-                f"pretrain.methods.{name}.warm_start: only a contrastive method starts from another's encoder"
+                f"{key}.warm_start.{side}: {start!r} is not one of none, {', '.join(known)}, and no path of a .safetensors file"
             )
-        for side, objective in SIDES.items():
-            start = definition.get("warm_start", {}).get(side, "none")
-            known = [n for n, d in definitions.items() if d["objective"] == objective]
-            if start not in ("none", *known) and not start.endswith(".safetensors"):
-                raise ConfigError(
-                    f"pretrain.methods.{name}.warm_start.{side}: {start!r} is not one of none, {', '.join(known)}, and no"
-                    " path of a .safetensors file"
-                )
 
 
 def _check_training(config: Mapping[str, Any]) -> None:
@@ -211,12 +229,11 @@ def _check_sizes(config: Mapping[str, Any]) -> None:
         )
     if encoder["size"] != "tiny" and cmr["size"] % encoder["patch"]:
         raise ConfigError(f"cmr.size: {cmr['size']} is not a multiple of pretrain.encoder.patch, {encoder['patch']}")
-    starts = {m: warm_start(config, m, "cmr") for m in config["methods"]}
-    for method, start in starts.items():
-        if start and encoder["size"] == "tiny":
+    for method in config["methods"]:
+        if encoder["size"] == "tiny" and warm_start(config, method, "cmr") in config["pretrain"]["methods"]:
             raise ConfigError(
-                f"pretrain.methods.{method}.warm_start.cmr: must be none for pretrain.encoder.size tiny, whose cine encoder"
-                " has no patches to hide"
+                f"pretrain.methods.{method}.warm_start.cmr: must be none or a file for pretrain.encoder.size tiny, whose"
+                " cine encoder has no patches to hide"
             )
 
 

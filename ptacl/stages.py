@@ -65,20 +65,36 @@ def stage_settings(config: Mapping[str, Any], stage: str, method: str | None = N
     elif stage == "pairs":
         settings = {"shards": config["cohort"]["shards"]}
     elif stage in ("pretrain", "embed", "finetune"):
-        definition = pretrain["methods"][method]
-        settings = {"encoder": pretrain["encoder"], "method": definition, "scale": ecg["scale"]}
-        if stage == "finetune":
-            settings |= {k: pretrain[k] for k in ("augment", "finetune")} | {"targets": config["evaluate"]["targets"]}
-        else:
-            settings["cmr"] = {k: cmr[k] for k in ("slices", "frames", "size")}
-            settings["phase"] = {k: pretrain["contrastive"][k] for k in ("bins", "kappa")}
-        if stage == "pretrain" and (objective := definition["objective"]) not in UNTRAINED:
-            settings |= {objective: pretrain[objective], "augment": pretrain["augment"]}
+        settings = _method_settings(config, stage, pretrain["methods"][method])
     elif stage == "report":
         settings = dict(config)
     else:
         raise ValueError(f"no stage is called {stage!r}")
     return _sorted(settings)
+
+
+def _method_settings(config: Mapping[str, Any], stage: str, definition: Mapping[str, Any]) -> dict[str, Any]:
+    """What a method's model depends on: nothing of the side it does not look at."""
+    pretrain, objective = config["pretrain"], definition["objective"]
+    ecg, cine = (objective != "cine_mae"), (objective in ("cine_mae", "contrastive")) and stage != "finetune"
+    settings: dict[str, Any] = {"method": definition, "scale": config["ecg"]["scale"]}
+    used = ["size", *["tokens"] * ecg, *["tubelet", "patch"] * cine]
+    settings["encoder"] = {k: pretrain["encoder"][k] for k in used}
+    if cine:
+        settings["cmr"] = {k: config["cmr"][k] for k in ("slices", "frames", "size")}
+    if stage == "embed" or (stage == "pretrain" and objective == "contrastive"):
+        settings["phase"] = {k: pretrain["contrastive"][k] for k in ("bins", "kappa")}
+    if stage == "finetune":
+        settings |= {"finetune": pretrain["finetune"], "targets": config["evaluate"]["targets"]}
+    elif stage == "pretrain" and objective not in UNTRAINED:
+        settings[objective] = pretrain[objective]
+    # The masked autoencoder of the ECG sees random crops, unchanged.
+    sides = {"finetune": ("ecg_",)}.get(
+        stage, {"cine_mae": ("cine_",), "contrastive": ("ecg_", "cine_")}.get(objective)
+    )
+    if sides and stage != "embed":
+        settings["augment"] = {k: v for k, v in pretrain["augment"].items() if k.startswith(sides)}
+    return settings
 
 
 def _sorted(value: Any) -> Any:

@@ -19,7 +19,7 @@ from ptacl.config import (
     warm_start,
 )
 from ptacl.errors import PtaclError
-from ptacl.stages import stage_code, stage_settings
+from ptacl.stages import UNTRAINED, stage_code, stage_settings
 
 try:
     with open(
@@ -38,6 +38,12 @@ MODELS = needed_models(config)
 EMBEDDED = [m for m in METHODS if m in MODELS]
 # What jobs that use a GPU ask for: a scheduler gives none that isn't asked for, and on one machine they take turns.
 GPUS = config["pretrain"]["gpus"] if uses_gpu(config) else 0
+# Snakemake would cut what a job asks for to the run's own limit, without a word.
+limit = dict(workflow.global_resources).get("gpu", GPUS)
+if workflow.is_main_process and getattr(limit, "value", limit) < GPUS:
+    raise WorkflowError(
+        f"config: pretrain.gpus: {GPUS}, but this run is given fewer: add --resources gpu={GPUS}"
+    )
 
 
 wildcard_constraints:
@@ -85,6 +91,28 @@ def raw_listing(wildcards):
         return listing_digest(settings("cohort"))
     except PtaclError as e:
         raise WorkflowError(f"config: {e}") from None
+
+
+def check_start_files():
+    """Stops for a file to start from that isn't there: Snakemake would take the old model for a source."""
+    for method in MODELS:
+        for side in ("ecg", "cmr"):
+            start = warm_start(config, method, side)
+            if start and start not in config["pretrain"]["methods"]:
+                if not Path(start).is_file():
+                    raise WorkflowError(
+                        f"config: pretrain.methods.{method}.warm_start.{side}: there is no file {start!r}"
+                        " (a path is relative to where snakemake runs)"
+                    )
+
+
+check_start_files()
+
+
+def gpus_of(wildcards):
+    """GPUs that the training of a method asks for; an untrained encoder needs none."""
+    objective = config["pretrain"]["methods"][wildcards.method]["objective"]
+    return 0 if objective in UNTRAINED else GPUS
 
 
 def warm_start_of(side):

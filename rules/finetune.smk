@@ -18,9 +18,9 @@ rule finetune_method:
         benchmark_of("finetune/{method}/seed{seed}")
     conda:
         "../envs/train.yaml"
-    threads: 1
+    threads: max(1, 4 * GPUS)
     resources:
-        mem_mb=6000,
+        mem_mb=max(6000, 16000 * GPUS),
         runtime=720,
         gpu=GPUS,
     params:

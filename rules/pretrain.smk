@@ -19,11 +19,12 @@ rule pretrain_method:
         benchmark_of("pretrain/{method}/seed{seed}")
     conda:
         "../envs/train.yaml"
-    threads: 1
+    # With GPUs: threads that read mapped recordings, and the batches that wait in memory.
+    threads: max(1, 4 * GPUS)
     resources:
-        mem_mb=6000,
+        mem_mb=max(6000, 16000 * GPUS),
         runtime=720,
-        gpu=GPUS,
+        gpu=gpus_of,
     params:
         settings=method_settings("pretrain"),
         code=stage_code("pretrain"),

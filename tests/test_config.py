@@ -75,7 +75,7 @@ def changed(**changes: object) -> dict:
         ),
         (
             {"pretrain__methods__ptacl__warm_start": {"ecg": "mae", "cmr": "cine_mae"}},
-            "pretrain.methods.ptacl.warm_start.cmr: must be none for pretrain.encoder.size tiny",
+            "pretrain.methods.ptacl.warm_start.cmr: must be none or a file for pretrain.encoder.size tiny",
         ),
         (
             {"pretrain__methods__ptacl__warm_start": {"ecg": "encoder.pt"}},
@@ -87,8 +87,29 @@ def changed(**changes: object) -> dict:
         ),
         (
             {"pretrain__methods__mae__warm_start": {"ecg": "mae"}},
-            "pretrain.methods.mae.warm_start: only a contrastive method starts from another's encoder",
+            "pretrain.methods.mae.warm_start: only a contrastive method has one, this is mae",
         ),
+        (
+            {"pretrain__methods__mae__loss": {"beta": 1.0}},
+            "pretrain.methods.mae.loss: only a contrastive method has one",
+        ),
+        (
+            {"pretrain__methods__global__loss": {"beta": 0, "warp": "systole"}},
+            "pretrain.methods.global.loss.warp: has no effect where beta is 0",
+        ),
+        (
+            {"pretrain__methods__ptacl__loss": {"gamma": 2.0}},
+            "pretrain.methods.ptacl.loss.gamma: has no effect without `residual: across`",
+        ),
+        (
+            {"pretrain__methods__cmr": {"objective": "none", "embedding_of": "mae"}},
+            "pretrain.methods.cmr.embedding_of: needs `objective: none`, and the name of a contrastive method",
+        ),
+        (
+            {"pretrain__contrastive__lr": "1e-3"},
+            "pretrain.contrastive.lr: '1e-3' is not number (YAML reads 1e-3 as text: write 1.0e-3)",
+        ),
+        ({"pretrain__compile": "yes"}, "pretrain.compile: 'yes' is not one of auto, true, false"),
         ({"methods": ["mae", "cine_mae"]}, "methods[1]: 'cine_mae' has no ECG encoder to compare"),
         ({"pretrain__precision": "fp16"}, "pretrain.precision: 'fp16' is not one of auto, bf16, fp32"),
         ({"pretrain__augment__ecg_stretch": 0.5}, "pretrain.augment.ecg_stretch: 0.5 is not at most 0.2"),

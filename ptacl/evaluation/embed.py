@@ -12,7 +12,7 @@ from torch import Tensor
 from ptacl.artifacts import write_table
 from ptacl.model import phase
 from ptacl.model.build import EcgOnly, ecg_encoder
-from ptacl.model.ptacl import Ptacl, ecg_bin_weights, phase_known, pooled
+from ptacl.model.ptacl import Ptacl, ecg_bin_weights, pooled, takes_part
 from ptacl.store.dataset import CINE, ECG, Batch, PairedDataset
 from ptacl.training.augment import WINDOWS, cine_input, crop
 from ptacl.training.checkpoint import load_weights
@@ -80,7 +80,7 @@ def _embed_batch(model: Ptacl | EcgOnly, batch: Batch, settings: Mapping[str, An
         whole.append(slots.mean(1))
         binned, weight, middle = binned + w @ slots, weight + total, middle + total * slots.mean(1, keepdim=True)
     ecg_bins, middle = binned / weight.clamp_min(1e-6), middle / weight.clamp_min(1e-6)
-    ok = (weight[..., 0] >= phase.MIN_WEIGHT).all(1) & phase_known(batch.timing, loss)
+    ok = (weight[..., 0] >= phase.MIN_WEIGHT).all(1) & takes_part(batch.timing, loss)
     columns = {"ecg_feature": _rows(torch.stack(whole).mean(0)), "ecg_phase_feature": _rows(ecg_bins.flatten(1), ok)}
     if isinstance(model, Ptacl):
         c = model.cmr(cine_input(batch.cine))

@@ -34,21 +34,23 @@ def cmr_encoder(encoder: Mapping[str, Any], cmr: Mapping[str, Any]) -> CmrEncode
 def save_encoder(path: Path, weights: Mapping[str, Tensor], side: str, settings: Mapping[str, Any]) -> None:
     """Writes the `ecg` or `cmr` encoder among a model's weights as a file that `load_encoder` needs nothing else for.
 
-    `settings`: encoder, cmr and scale of the study (a model's config.yaml holds them). Raises ArtifactError where the
+    `settings`: encoder, cmr and scale of the study (a model's config.yaml holds them; cmr for that
+    side only). Raises ArtifactError where the
     model has no such encoder.
     """
     chosen = {k.removeprefix(f"{side}."): v.contiguous() for k, v in weights.items() if k.startswith(f"{side}.")}
     if not chosen:
         raise ArtifactError(f"the model has no {side} encoder")
     description = {KIND: ENCODER, VERSION: str(ENCODER_VERSION), "side": side}
-    description |= {k: settings[k] for k in ("encoder", "cmr", "scale")}
+    description |= {k: settings[k] for k in ("encoder", "scale", "cmr") if k in settings}
     write_bytes(path, save(chosen, metadata={"ptacl": json.dumps(description, sort_keys=True)}))
 
 
 def load_encoder(path: Path) -> nn.Module:
-    """The encoder of a file of `save_encoder`, ready to use. Raises ArtifactError.
+    """The encoder of a file of `save_encoder`, ready to use; its `about` says what it was made for. Raises ArtifactError.
 
-    ECG [B, 12, 2500] (5 s at 500 Hz, mV over the file's `scale`) to [B, 50, D]; cine [B, S, T, H, W] to [B, slots, D].
+    ECG [B, 12, 2500], 5 s at 500 Hz in mV over `about["scale"]`, to [B, 50, D]. Cine [B, S, T, H, W], `about["cmr"]`, 8 bits
+    as the cmr stage leaves them over 128 less 0.5, to [B, slots, D].
     """
     about, weights = read_encoder(path)
     try:
@@ -57,6 +59,7 @@ def load_encoder(path: Path) -> nn.Module:
     except (KeyError, TypeError, ValueError) as e:
         raise ArtifactError(f"{path}: its description of the encoder is damaged ({type(e).__name__})") from None
     load_into(encoder, weights, path)
+    encoder.about = about
     return encoder.eval()
 
 
@@ -109,6 +112,14 @@ class Regressor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.ecg(x).mean(1))
+
+
+class CmrOnly(nn.Module):
+    """A model of cines alone."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.cmr = encoder
 
 
 class EcgOnly(nn.Module):

@@ -62,9 +62,9 @@ def bin_weights(phase: Tensor, bins: int, kappa: float, mask: Tensor | None = No
 
 
 def index_weights(slots: int, bins: int, like: Tensor) -> Tensor:
-    """Weights [1, K, L] that put the slots into K equal parts of the recording, whatever their phase."""
+    """Weights [B, K, L] that put the slots into K equal parts of the recording, whatever their phase, for `like` [B]."""
     part = torch.arange(slots, device=like.device) * bins // slots
-    return (part == torch.arange(bins, device=like.device)[:, None]).to(like.dtype)[None]
+    return (part == torch.arange(bins, device=like.device)[:, None]).to(like.dtype).expand(len(like), -1, -1)
 
 
 def pool(slots: Tensor, weights: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class Ptacl(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Projected phase bins of both sides [B, K, 128], and which patients are valid [B]."""
         ecg_weights, cmr_weights = ecg_bin_weights(timing, settings), self.cmr_bin_weights(timing, settings)
-        valid = phase.enough_weight(ecg_weights) & phase.enough_weight(cmr_weights) & phase_known(timing, settings)
+        valid = phase.enough_weight(ecg_weights) & phase.enough_weight(cmr_weights) & takes_part(timing, settings)
         e = self.ecg_head(pooled(ecg_slots, ecg_weights, settings.center))
         f = self.cmr_head(pooled(cmr_slots, cmr_weights, settings.center))
         return e, f, valid
@@ -88,7 +88,8 @@ class Ptacl(nn.Module):
         order: Tensor | None = None,
         gather: Callable[[Tensor], Tensor] = lambda x: x,
     ) -> dict[str, Tensor]:
-        """`loss` and its parts `global`, `local`, `residual`, and the share of patients `valid` for the local loss; scalars.
+        """`loss` and its parts `global`, `local`, `residual`, and the shares of patients `valid` for
+        the local loss and `warped`; scalars.
 
         `order` [B, K]: for `shuffled`, the permutation of every patient's bins. `gather` joins the parts of a batch that
         lie with several processes, with gradient, so that every process has the loss of the joint batch.
@@ -120,12 +121,12 @@ class Ptacl(nn.Module):
 def ecg_bin_weights(timing: Timing, settings: LossSettings) -> Tensor:
     """Weights of the ECG's slots in the phase bins, [B, K, 50]."""
     if settings.correspondence == "index":
-        return phase.index_weights(EcgEncoder.slots, settings.bins, timing.phase_0).expand(len(timing.phase_0), -1, -1)
+        return phase.index_weights(EcgEncoder.slots, settings.bins, timing.phase_0)
     phi, inside = phase.ecg_slot_phase(timing, settings.warp)
     return phase.bin_weights(phi, settings.bins, settings.kappa, inside.to(phi.dtype))
 
 
-def phase_known(timing: Timing, settings: LossSettings) -> Tensor:
+def takes_part(timing: Timing, settings: LossSettings) -> Tensor:
     """Patients [B] who take part in the local loss as far as their rhythm goes; `index` asks for none."""
     return torch.ones_like(timing.usable) if settings.correspondence == "index" else timing.usable
 

@@ -1,7 +1,6 @@
 """Pairs as tensors: int16 ECG and uint8 cine as stored, on the device or mapped from disk, floats only per batch."""
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,10 +20,11 @@ from ptacl.store.timing import Timing
 RATE_HZ, STRIP = 500, 5000
 MV_PER_COUNT = 0.005
 ECG, CINE = "ecg", "cine"
-KIND = {ECG: (schema.ECG_TENSORS, "ecg_row"), CINE: (schema.CMR_TENSORS, "cmr_row")}
-# Share of free memory that a resident dataset may take; the rest is for weights and activations.
+SHARDS_OF = {ECG: (schema.ECG_TENSORS, "ecg_row"), CINE: (schema.CMR_TENSORS, "cmr_row")}
+# Share of a GPU's free memory that a resident dataset may take; the rest is for weights and activations.
 RESIDENT_SHARE = 0.7
-CGROUP = Path("/sys/fs/cgroup")
+# On a CPU it takes part of what the job asked its scheduler for (rules/*.smk), and mapped recordings are as quick.
+CPU_RESIDENT_BYTES = 2 * 2**30
 # Threads that read mapped recordings, and batches they are ahead of the one in use.
 READERS, AHEAD = 4, 4
 
@@ -79,7 +79,7 @@ class PairedDataset:
         numbers = {s: i for i, s in enumerate(sorted({r["subject_id"] for r in rows}))}
         mapped = {side: Mapped.open(ecg_dir if side == ECG else cmr_dir, rows, side) for side in sides}
         needed = sum(m.nbytes for m in mapped.values())
-        resident = data == "resident" or (data == "auto" and needed <= RESIDENT_SHARE * free_memory(device))
+        resident = data == "resident" or (data == "auto" and needed <= room(device))
         return cls(
             subject_id=[r["subject_id"] for r in rows],
             visit=[r["visit"] for r in rows],
@@ -105,7 +105,7 @@ class PairedDataset:
     def batches(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
         """The rows of each part (int64, on the CPU) as a batch on the device, in order.
 
-        Mapped recordings are read ahead by a thread. `waited_s` adds up the time that the caller waited for data.
+        Mapped recordings are read ahead by threads. `waited_s` adds up the time that the caller waited for data.
         """
         fetched = map(self._fetch, parts) if self.is_resident else _read_ahead(self._fetch, parts)
         while True:
@@ -145,7 +145,7 @@ class Mapped:
     @classmethod
     def open(cls, folder: Path, rows: Sequence[Mapping[str, Any]], side: str) -> "Mapped":
         """Maps the shards that `rows` of the pairs table name. Raises ArtifactError."""
-        kind, column = KIND[side]
+        kind, column = SHARDS_OF[side]
         shard = np.array([r["shard"] for r in rows], np.int64)
         shards = {
             int(s): map_tensor(folder / f"{s:04d}.safetensors", side, kind=kind, version=schema.VERSION[kind])
@@ -200,19 +200,11 @@ def _timing(rows: Sequence[Mapping[str, Any]], frames: float) -> Timing:
     )
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes of memory that are free on a device, within the limit of a container or a cluster's job."""
+def room(device: torch.device) -> float:
+    """Bytes that a resident dataset may take on a device."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError):  # not told on every system
-        return 0
-    try:
-        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-    except (ValueError, OSError):  # no limit ("max"), or not told
-        return free
-    return min(free, max(0, limit - used))
+        return RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+    return CPU_RESIDENT_BYTES
 
 
 def _read_ahead(fetch: Callable[[Tensor], Any], parts: Sequence[Tensor]) -> Iterator[Any]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ptacl.model.ecg import CROP
 from ptacl.store.dataset import MV_PER_COUNT, STRIP
 from ptacl.store.timing import Timing
 from ptacl.training.dice import Dice
 
-CROP = 2500
-MIDDLE = (STRIP - CROP) // 2
-# Starts of the windows that are averaged at inference: 0-5, 2.5-7.5 and 5-10 s.
+# Starts of the windows that are averaged at inference, 0-5, 2.5-7.5 and 5-10 s, and of the one that validation looks at.
 WINDOWS = (0, 1250, 2500)
+MIDDLE = WINDOWS[1]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
@@ -66,16 +66,18 @@ def load_checkpoint(path: Path, digest: str, model: nn.Module, optimizer: torch.
         if {k: v.shape for k, v in found["model"].items()} != {k: v.shape for k, v in own.items()}:
             raise ValueError("not the weights of this model")
         moments = {
-            parameter: {k: found["optimizer"][f"{name}/{k}"].to(device) for k in ("step", "exp_avg", "exp_avg_sq")}
-            for name, parameter in model.named_parameters()
+            name: {k: found["optimizer"][f"{name}/{k}"] for k in ("step", "exp_avg", "exp_avg_sq")}
+            for name, _ in model.named_parameters()
         }
-        sums = {k: v.to(device) for k, v in found["sums"].items()}
-        progress = Progress(**about | {"best_weights": found["best"], "sums": sums})
-    except Exception:  # safetensors raises its own types for a damaged file
+        progress = Progress(**about | {"best_weights": found["best"]})
+    # What a damaged file raises, and no more: a full memory or a lost disk must not cost the training.
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError):
         print("a checkpoint that can't be read, or was written by another version, is left aside")
         return Progress()
     model.load_state_dict(found["model"])
-    optimizer.state.update(moments)
+    for name, parameter in model.named_parameters():
+        optimizer.state[parameter] = {k: v.to(device) for k, v in moments[name].items()}
+    progress.sums = {k: v.to(device) for k, v in found["sums"].items()}
     return progress
 
 

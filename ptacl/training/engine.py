@@ -51,8 +51,9 @@ class Engine:
 
     @property
     def bf16(self) -> bool:
-        """bf16 on the CPU is many times slower than fp32."""
-        return self.precision == "bf16" or (self.precision == "auto" and self.device.type == "cuda")
+        """bf16 on the CPU, and on a GPU that only emulates it, is slower than fp32."""
+        able = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return self.precision == "bf16" or (self.precision == "auto" and able)
 
     @property
     def compiled(self) -> bool:
@@ -87,6 +88,9 @@ class _Training:
         self.objective, self.data, self.seed, self.engine = objective, data, seed, engine
         self.checkpoint, self.digest = checkpoint, digest
         self.train_rows, self.val_rows = data.of_split("train"), data.of_split("val")
+        if objective.one_visit_each:
+            # The other visit of a person is neither a wrong partner nor another patient.
+            self.val_rows = _first_visits(self.val_rows, data.person)
         self.epochs, self.lr, self.accumulate = settings["epochs"], settings["lr"], settings.get("accumulate", 1)
         self.batch, self.steps = self._sizes(settings["batch"])
         self.total = self.epochs * self.steps
@@ -97,6 +101,9 @@ class _Training:
         self.progress = load_checkpoint(checkpoint, digest, objective.model, self.optimizer)
         self.step_fn: nn.Module = objective
         self.last_read, self.next_read = (0, 0.0), self.progress.step + 1
+        step = torch.tensor(float(self.progress.step), device=engine.device)
+        if processes.mean_over_processes(step).item() != self.progress.step:
+            raise PtaclError("not all processes could read the checkpoint; start again, or remove last.ckpt")
         if self.progress.step and engine.part.rank == 0:
             print(f"resumed after step {self.progress.step}")
 
@@ -123,9 +130,8 @@ class _Training:
             self._prepare()
             for epoch in range(progress.epoch, self.epochs):
                 first = progress.step - epoch * self.steps
-                parts = [self.engine.part.cut(b) for b in self._order(epoch).split(self.batch)[first : self.steps]]
-                micro = [p for part in parts for p in part.chunk(self.accumulate)]
-                batches = self.data.batches(micro)
+                joint = self._order(epoch).split(self.batch)[first : self.steps]
+                batches = self.data.batches([engine.part.cut(m) for b in joint for m in b.chunk(self.accumulate)])
                 self.objective.train()
                 monitor.start_epoch(self.data)
                 for step in range(progress.step, (epoch + 1) * self.steps):
@@ -143,7 +149,8 @@ class _Training:
                 module.compile(dynamic=False)
         if self.engine.part.of > 1:
             ids = [self.engine.device.index] if self.engine.device.type == "cuda" else None
-            self.step_fn = nn.parallel.DistributedDataParallel(self.objective, device_ids=ids)
+            # The buffers are constants.
+            self.step_fn = nn.parallel.DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
 
     def _order(self, epoch: int) -> Tensor:
         """Row order of an epoch. With `one_visit_each` one visit of each person, drawn anew: no batch holds two."""
@@ -202,9 +209,10 @@ class _Training:
         means = {k: processes.mean_over_processes(v / steps).item() for k, v in self.progress.sums.items()}
         # A gradient that is none has already spoilt the weights, though the loss shows it only a step later.
         if not (math.isfinite(means["loss"]) and math.isfinite(means["grad_norm"])):
+            advice = ", or `precision: fp32`" if self.engine.bf16 else ""
             raise PtaclError(
                 f"the training loss or its gradient is no finite number any more at step {self.progress.step} of {self.total};"
-                " nothing of this was kept. A smaller learning rate (lr) or `precision: fp32` may help"
+                f" nothing of this was kept. A smaller learning rate (lr) may help{advice}"
             )
         return means
 
@@ -217,7 +225,7 @@ class _Training:
         with torch.no_grad(), self._autocast(), torch.compiler.set_stance("force_eager"):
             parts = self.val_rows.split(VALIDATION_BATCH)
             dice = Dice(self.engine.device)
-            validation = objective.validate(self.data.batches(parts), dice) if parts[0].numel() else {}
+            validation = objective.validate(self.data.batches(parts), dice, self.batch) if parts[0].numel() else {}
         progress.epoch, progress.sums = epoch + 1, {}
         progress.history += monitor.end_epoch(means, validation, rate(progress.step - 1, self.total, self.lr))
         score = objective.better(validation)
@@ -242,6 +250,12 @@ def epoch_order(person: Tensor, one_visit_each: bool, generator: torch.Generator
     seen: set[int] = set()
     of = person.tolist()
     return torch.tensor([i for i in order.tolist() if not (of[i] in seen or seen.add(of[i]))])  # type: ignore[func-returns-value]
+
+
+def _first_visits(rows: Tensor, person: Tensor) -> Tensor:
+    """Those of `rows` with which a person appears for the first time; pairs are sorted by person and visit."""
+    of = person[rows]
+    return rows[torch.cat([torch.ones(1, dtype=torch.bool), of[1:] != of[:-1]])[: len(rows)]]
 
 
 @contextmanager

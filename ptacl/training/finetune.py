@@ -1,5 +1,6 @@
 """Stage finetune: labels learnt end to end, from the ECG encoder of a method or from an untrained one (`scratch`)."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ptacl.artifacts import read_table, settings_digest, write_table
+from ptacl.artifacts import read_table, write_table
 from ptacl.errors import PtaclError
 from ptacl.model.build import Regressor, ecg_encoder, load_into
 from ptacl.store import schema
@@ -20,7 +21,7 @@ from ptacl.training.checkpoint import load_weights
 from ptacl.training.engine import train
 from ptacl.training.objectives import SupervisedObjective
 from ptacl.training.processes import launch, launched
-from ptacl.training.stage import How, encoder_weights, weights_digest, write_model
+from ptacl.training.stage import How, encoder_weights, training_digest, write_model
 
 PREDICTIONS, VERSION = "finetune_predictions", 1
 BATCH = 256
@@ -53,17 +54,15 @@ def finetune(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs
         data = PairedDataset.load(
             inputs.pairs, inputs.ecg_dir, Path(), sides=(ECG,), device=engine.device, data=how.data
         )  # fmt: skip
-        labels, mean, sd = _labels(data, inputs.subjects, settings["targets"])
+        labels, mean, sd, targets = _labels(data, inputs.subjects, settings["targets"])
         start = encoder_weights(load_weights(inputs.model), "ecg")
-        model = Regressor(ecg_encoder(settings["encoder"]), len(settings["targets"]))
+        model = Regressor(ecg_encoder(settings["encoder"]), len(targets))
         load_into(model.ecg, start, inputs.model)
         objective = SupervisedObjective(
             model, labels.to(engine.device), settings["scale"], Augmentation(**settings["augment"])
         )  # fmt: skip
-        digest = settings_digest(
-            {"settings": dict(settings), "seed": seed, "torch": torch.__version__, "code": how.code, "start": weights_digest(start),
-             "labels": [*mean.tolist(), *sd.tolist()], "rows": len(data)}
-        )  # fmt: skip
+        learnt = {"labels": labels, "mean": mean, "sd": sd}
+        digest = training_digest(settings, seed, how, engine, inputs.pairs, [start, learnt])
         # An encoder that has learnt nothing yet has nothing to keep: all its layers move alike.
         scratch = {"layer_decay": 1.0} if settings["method"]["objective"] == "supervised" else {}
         progress = train(
@@ -71,31 +70,36 @@ def finetune(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs
         )
         if engine.part.rank == 0:
             predicted = _predict(model, data, settings["scale"]) * sd + mean
-            _write_predictions(inputs.out_dir / "predictions.parquet", data, predicted, settings)
-            write_model(inputs.out_dir, method, seed, settings, model, progress)
+            _write_predictions(inputs.out_dir / "predictions.parquet", data, targets, predicted, settings)
+            write_model(inputs.out_dir, method, seed, settings, engine, model, progress)
 
 
-def _labels(data: PairedDataset, subjects: Path, targets: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Standardised labels [n, targets], NaN where unknown, with mean and SD of the training split. Raises PtaclError."""
+def _labels(data: PairedDataset, subjects: Path, targets: list[str]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+    """Standardised labels [n, targets], NaN where unknown; mean and SD of the training split; the targets that can be learnt.
+
+    Warns of targets that hardly anybody has, or that are the same for all. Raises PtaclError when none is left.
+    """
     table = read_table(subjects, kind=schema.COHORT_SUBJECTS, version=schema.VERSION[schema.COHORT_SUBJECTS])
-    columns = {name: table[name].to_pylist() if name in table.column_names else None for name in targets}
     place = {k: i for i, k in enumerate(zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True))}
     rows = [place[k] for k in zip(data.subject_id, data.visit, strict=True)]
-    values = np.full((len(data), len(targets)), np.nan)
-    for j, column in enumerate(columns.values()):
-        if column is not None:
-            values[:, j] = [np.nan if column[i] is None else column[i] for i in rows]
-    train_values = values[data.of_split("train").numpy()]
-    few = [t for t, n in zip(targets, np.isfinite(train_values).sum(0), strict=True) if n < LEAST_LABELS]
-    if few:
-        raise PtaclError(
-            f"fewer than {LEAST_LABELS} people of the training split have {', '.join(few)}: nothing to learn"
-        )
-    mean, sd = np.nanmean(train_values, 0), np.nanstd(train_values, 0)
-    return (
-        torch.tensor((values - mean) / sd, dtype=torch.float32),
-        torch.tensor(mean, dtype=torch.float64), torch.tensor(sd, dtype=torch.float64),
-    )  # fmt: skip
+    train_rows = data.of_split("train").numpy()
+    columns, left_out = {}, []
+    for target in targets:
+        column = table[target].to_pylist() if target in table.column_names else [None] * table.num_rows
+        values = np.array([np.nan if column[i] is None else column[i] for i in rows], np.float64)
+        known = values[train_rows][np.isfinite(values[train_rows])]
+        if len(known) < LEAST_LABELS or known.std() == 0:
+            left_out.append(target)
+        else:
+            columns[target] = (values, known.mean(), known.std())
+    reason = f"fewer than {LEAST_LABELS} people of the training split have a value, or all the same"
+    if not columns:
+        raise PtaclError(f"evaluate.targets: {', '.join(left_out)}: {reason}: nothing to learn")
+    if left_out:
+        warnings.warn(f"left out of evaluate.targets: {', '.join(left_out)} ({reason})", stacklevel=2)
+    values, mean, sd = (np.stack(c, axis=-1) for c in zip(*columns.values(), strict=True))
+    labels = torch.tensor((values - mean) / sd, dtype=torch.float32)
+    return labels, torch.tensor(mean), torch.tensor(sd), list(columns)
 
 
 @torch.no_grad()
@@ -111,8 +115,9 @@ def _predict(model: Regressor, data: PairedDataset, scale_mv: float) -> Tensor:
     return torch.cat(predicted)
 
 
-def _write_predictions(path: Path, data: PairedDataset, predicted: Tensor, settings: Mapping[str, Any]) -> None:
-    targets = settings["targets"]
+def _write_predictions(
+    path: Path, data: PairedDataset, targets: list[str], predicted: Tensor, settings: Mapping[str, Any]
+) -> None:
     n = len(targets)
     table = pa.table(
         {

@@ -45,8 +45,8 @@ class Objective(nn.Module):
         """The modules that are worth compiling: all shapes in them stay the same."""
         return [self.model]
 
-    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
-        """Scores on the validation split, given batch by batch."""
+    def validate(self, batches: Iterable[Batch], dice: Dice, batch: int) -> dict[str, float]:
+        """Scores on the validation split, given in parts; `batch`: rows of a batch in training."""
         raise NotImplementedError
 
     def better(self, scores: Mapping[str, float]) -> float | None:
@@ -57,7 +57,7 @@ class Objective(nn.Module):
 class MaeObjective(Objective):
     """Restoring hidden parts of the ECG or of the cine; the last weights are kept."""
 
-    def __init__(self, model: MaskedAutoencoder, scale_mv: float, augmentation: Augmentation) -> None:
+    def __init__(self, model: MaskedAutoencoder, scale_mv: float, augmentation: Augmentation = Augmentation()) -> None:  # noqa: B008
         super().__init__()
         self.model, self.scale_mv, self.augmentation = model, scale_mv, augmentation
         self.sides = (CINE,) if isinstance(model.encoder, CmrEncoder) else (ECG,)
@@ -74,7 +74,7 @@ class MaeObjective(Objective):
             x, _ = augment_cine(batch.cine, batch.timing, self.augmentation, dice)
         return self._losses(x, dice)
 
-    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
+    def validate(self, batches: Iterable[Batch], dice: Dice, batch: int) -> dict[str, float]:
         """The loss on middle crops or plain cines, always with the same tokens hidden."""
         sums: dict[str, float] = {}
         n = 0
@@ -108,7 +108,7 @@ class ContrastiveObjective(Objective):
         """Losses of an augmented batch of random crops, on a random part of the cines' tubelets."""
         ecg, cine, keep, timing = self.augmented(batch, dice)
         slots = self.model(ecg, cine, keep)
-        order = self._order(len(ecg) * dice.part.of, dice)
+        order = self._shuffle(len(ecg) * dice.part.of, dice)
         with torch.autocast(ecg.device.type, enabled=False):
             return self.model.losses(*map(full_precision, slots), timing, self.settings, order, self.gather)
 
@@ -124,11 +124,11 @@ class ContrastiveObjective(Objective):
             cine = pick(cmr.patches(cine), keep)
         return augment_ecg(ecg, self.scale_mv, a, dice), shade(cine, *light), keep, timing
 
-    def _order(self, n: int, dice: Dice) -> Tensor | None:
+    def _shuffle(self, n: int, dice: Dice) -> Tensor | None:
         shuffled = self.settings.correspondence == "shuffled"
         return dice.joint(n, self.settings.bins).argsort(1) if shuffled else None
 
-    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
+    def validate(self, batches: Iterable[Batch], dice: Dice, batch: int) -> dict[str, float]:
         """Losses, patient retrieval and phase retrieval on middle crops of the whole split."""
         found = [self._validate_batch(b) for b in batches]
         if sum(len(e) for e, *_ in found) < 2:
@@ -136,16 +136,24 @@ class ContrastiveObjective(Objective):
         m = self.model
         e, c = (full_precision(torch.cat([f[i] for f in found])) for i in (0, 1))
         timing = Timing.joined([f[2] for f in found])
-        order = self._order(len(e), dice.of_step(VALIDATION))
         with torch.autocast(e.device.type, enabled=False):
-            losses = m.losses(e, c, timing, self.settings, order)
             bins_e, bins_c, valid = m.phase_bins(e, c, timing, self.settings)
             return (
-                {k: v.item() for k, v in losses.items()}
+                self._validation_losses(e, c, timing, dice, batch)
                 | {"temperature": self.settings.tau_g}
                 | patient_retrieval(*m.project(e, c))
                 | phase_retrieval(bins_e[valid], bins_c[valid])
             )
+
+    def _validation_losses(self, e: Tensor, c: Tensor, timing: Timing, dice: Dice, batch: int) -> dict[str, float]:
+        """Means over batches as large as in training: a loss among more patients is larger, and could not be compared."""
+        sums: dict[str, float] = {}
+        whole = max(1, len(e) // batch)
+        for i, rows in enumerate(torch.arange(len(e), device=e.device).split(batch)[:whole]):
+            order = self._shuffle(len(rows), dice.of_step(VALIDATION, i))
+            losses = self.model.losses(e[rows], c[rows], timing.of(rows), self.settings, order)
+            sums = {k: sums.get(k, 0.0) + v.item() / whole for k, v in losses.items()}
+        return sums
 
     def _validate_batch(self, batch: Batch) -> tuple[Tensor, Tensor, Timing]:
         x, timing = middle_crop(batch.ecg, batch.timing, self.scale_mv)
@@ -177,7 +185,7 @@ class SupervisedObjective(Objective):
         error = torch.where(known, predicted - labels.nan_to_num(), 0.0).square()
         return {"loss": error.sum() / self.gather(known.sum()[None]).sum().clamp_min(1) * dice.part.of}
 
-    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
+    def validate(self, batches: Iterable[Batch], dice: Dice, batch: int) -> dict[str, float]:
         """R² of every label with at least two values, their mean, and the loss."""
         predicted, rows = [], []
         for b in batches:

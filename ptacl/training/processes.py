@@ -69,13 +69,14 @@ def any_process(flag: bool, device: torch.device) -> bool:
 @contextmanager
 def joined(device: str) -> Iterator[tuple[torch.device, Part]]:
     """Joins the processes that torchrun started, and gives this one's device and part; alone where it started none."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     where = pick_device(device)
-    if world == 1:
+    if not launched():
         yield where, Part()
         return
+    world, rank, local = (int(os.environ[name]) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
     if where.type == "cuda":
+        if torch.cuda.device_count() <= local:
+            raise PtaclError(f"pretrain.gpus: {world}, but torch finds {torch.cuda.device_count()} here")
         where = torch.device("cuda", local)
         torch.cuda.set_device(where)
     dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
@@ -116,7 +117,9 @@ def launch(stage: str, method: str, seed: int, settings: Mapping[str, Any], inpu
         path = Path(folder) / "task.json"
         path.write_text(json.dumps(task))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(how.gpus)]
-        environment = {"OMP_NUM_THREADS": "1", **os.environ}
+        environment = {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120", **os.environ}
+        # Workers import this checkout's code, not what lies in the folder they run in.
+        environment["PYTHONSAFEPATH"] = "1"
         environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
         child = subprocess.Popen(
             [*command, "-m", "ptacl.training.worker", str(path)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -1,5 +1,7 @@
 """How fast a training runs, and what share of the device's peak it reaches."""
 
+import re
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -10,7 +12,7 @@ from ptacl.training.objectives import Objective
 # Dense bf16 peak in TFLOP/s by a part of the device's name, as its maker gives it; the first match counts.
 PEAK_TFLOPS = {
     "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "H200": 989, "GH200": 989, "B200": 2250, "A100": 312, "A40": 150,
-    "A30": 165, "A10": 125, "L40S": 362, "L40": 181, "L4": 121, "RTX 4090": 165, "RTX 3090": 71, "V100": 125, "T4": 65,
+    "A30": 165, "A10": 125, "L40S": 362, "L40": 181, "L4": 121, "RTX 4090": 165, "RTX 3090": 71,
 }  # fmt: skip
 
 
@@ -19,7 +21,7 @@ def peak_tflops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((float(peak) for part, peak in PEAK_TFLOPS.items() if part in name), None)
+    return next((float(peak) for part, peak in PEAK_TFLOPS.items() if re.search(rf"\b{part}\b", name)), None)
 
 
 def flops_per_row(objective: Objective, batch: Batch) -> float:

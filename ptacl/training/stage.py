@@ -1,7 +1,8 @@
 """Stage pretrain: one method with one seed."""
 
+import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,11 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from ptacl.artifacts import read_table, settings_digest, tensor_digest, write_bytes, write_table
+from ptacl.artifacts import settings_digest, tensor_digest, write_bytes, write_table
 from ptacl.errors import ArtifactError
-from ptacl.model.build import EcgOnly, cmr_encoder, description, ecg_encoder, load_into
+from ptacl.model.build import CmrOnly, EcgOnly, cmr_encoder, description, ecg_encoder, load_into
 from ptacl.model.mae import MaskedAutoencoder
 from ptacl.model.ptacl import LossSettings, Ptacl
-from ptacl.store import schema
 from ptacl.store.dataset import PairedDataset
 from ptacl.training.augment import Augmentation
 from ptacl.training.checkpoint import Progress, load_weights, save_weights
@@ -29,6 +29,8 @@ HISTORY, VERSION = "history", 1
 HISTORY_SCHEMA = pa.schema(
     {"epoch": pa.int32(), "step": pa.int32(), "split": pa.string(), "name": pa.string(), "value": pa.float64()}
 )
+# Objectives of methods whose encoder stays as it was drawn, until labels are learnt.
+UNTRAINED = ("none", "supervised")
 # Above this share of the variance the autoencoder has learnt little more than the mean.
 PLATEAU = 0.9
 # Below this share of pairs with usable phase the local loss sees too little of the cohort.
@@ -52,22 +54,13 @@ class Inputs:
             self.pairs, self.ecg_dir, self.cmr_dir, ("train", "val"), sides=sides, device=engine.device, data=data
         )
 
-    def digest(self, settings: Mapping[str, Any], seed: int, code: str) -> str:
-        """What decides whether a checkpoint belongs to this training."""
-        tensors = read_table(
-            self.pairs, kind=schema.PAIRS, version=schema.VERSION[schema.PAIRS], columns=["ecg_digest", "cmr_digest"]
-        )
-        starts = [load_weights(p) for p in (self.warm_start_ecg, self.warm_start_cmr) if p is not None]
-        return settings_digest({
-            "settings": dict(settings), "seed": seed, "torch": torch.__version__, "code": code,
-            "inputs": sorted({str(r) for r in tensors.to_pylist()}),
-            "starts": [weights_digest(s) for s in starts],
-        })  # fmt: skip
-
 
 @dataclass(frozen=True)
 class How:
-    """How a training runs, as the config's `pretrain` says it: see docs/training.md. It decides no result."""
+    """How a training runs, as the config's `pretrain` says it (docs/training.md), as opposed to what is trained.
+
+    code: digest of the stage's source; a checkpoint of other code is not gone on from.
+    """
 
     device: str = "auto"
     gpus: int = 1
@@ -100,22 +93,25 @@ def pretrain(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs
     `settings`: encoder, method, scale, cmr, phase, augment, and those of the method's objective. A run that was killed
     goes on from last.ckpt, which is removed at the end. With `how.gpus` above 1, torchrun starts as many processes.
     """
-    if how.gpus > 1 and not launched():
+    if how.gpus > 1 and settings["method"]["objective"] not in UNTRAINED and not launched():
         launch("pretrain", method, seed, settings, inputs, how)
         return
     with how.engine(inputs.out_dir) as engine:
         torch.manual_seed(seed)
         model, progress = _trained(seed, settings, inputs, how, engine)
         if engine.part.rank == 0:
-            write_model(inputs.out_dir, method, seed, settings, model, progress)
+            write_model(inputs.out_dir, method, seed, settings, engine, model, progress)
 
 
 def write_model(
-    out_dir: Path, method: str, seed: int, settings: Mapping[str, Any], model: nn.Module, progress: Progress
-) -> None:
+    out_dir: Path, method: str, seed: int, settings: Mapping[str, Any], engine: Engine, model: nn.Module,
+    progress: Progress,
+) -> None:  # fmt: skip
     """The files of a finished training; the checkpoint goes."""
+    trained_on = {"device": engine.device.type, "precision": "bf16" if engine.bf16 else "fp32"}
+    about = {"name": method, "seed": seed, "trained_on": trained_on, **settings}
     save_weights(out_dir / "model.safetensors", model.state_dict())
-    write_bytes(out_dir / "config.yaml", yaml.safe_dump({"method": method, "seed": seed, **settings}).encode())
+    write_bytes(out_dir / "config.yaml", yaml.safe_dump(about).encode())
     write_table(
         out_dir / "history.parquet", pa.Table.from_pylist(progress.history, schema=HISTORY_SCHEMA), kind=HISTORY,
         version=VERSION, settings=settings,
@@ -134,21 +130,41 @@ def _trained(
     if isinstance(objective, ContrastiveObjective):
         _warn_of_few_phases(data, objective.settings)
     section = settings[settings["method"]["objective"]]
-    digest = inputs.digest(settings, seed, how.code)
+    starts = [load_weights(p) for p in (inputs.warm_start_ecg, inputs.warm_start_cmr) if p is not None]
+    digest = training_digest(settings, seed, how, engine, inputs.pairs, starts)
     progress = train(objective, data, section, seed, inputs.out_dir / "last.ckpt", digest, engine)
     if isinstance(objective, MaeObjective):
         _warn_of_plateau(progress.history)
     return kept, progress
 
 
+def training_digest(
+    settings: Mapping[str, Any],
+    seed: int,
+    how: "How",
+    engine: Engine,
+    pairs: Path,
+    tensors: Sequence[Mapping[str, Tensor]],
+) -> str:
+    """What decides whether a checkpoint belongs to this training: `pairs` holds digests of the recordings.
+
+    `tensors`: weights it starts from, labels. Kind of device and precision count too, since they change numbers.
+    """
+    return settings_digest({
+        "settings": dict(settings), "seed": seed, "torch": torch.__version__, "code": how.code,
+        "device": engine.device.type, "bf16": engine.bf16, "pairs": hashlib.sha256(pairs.read_bytes()).hexdigest(),
+        "tensors": [tensor_digest({k: v.double().numpy() for k, v in t.items()}) for t in tensors],
+    })  # fmt: skip
+
+
 def build_objective(settings: Mapping[str, Any], inputs: Inputs) -> tuple[Objective | None, nn.Module]:
     """What a method trains, and the part of its model that is kept. Without training (`random`, `scratch`): None."""
     name, encoder, scale = settings["method"]["objective"], settings["encoder"], settings["scale"]
-    if name in ("none", "supervised"):
+    if name in UNTRAINED:
         return None, EcgOnly(ecg_encoder(encoder))
     if name == "mae":
         ecg = EcgOnly(ecg_encoder(encoder))
-        return MaeObjective(MaskedAutoencoder(ecg.ecg, settings["mae"]["mask"]), scale, Augmentation()), ecg
+        return MaeObjective(MaskedAutoencoder(ecg.ecg, settings["mae"]["mask"]), scale), ecg
     augmentation = Augmentation(**settings["augment"])
     if name == "cine_mae":
         cine = CmrOnly(cmr_encoder(encoder, settings["cmr"]))
@@ -161,14 +177,6 @@ def build_objective(settings: Mapping[str, Any], inputs: Inputs) -> tuple[Object
     return ContrastiveObjective(model, scale, loss_settings(settings), augmentation, drop), model
 
 
-class CmrOnly(nn.Module):
-    """A model of cines alone."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.cmr = encoder
-
-
 def start_weights(path: Path, side: str, settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights that an encoder starts from. Raises ArtifactError, also for an ECG encoder of another input scale."""
     about = description(path)
@@ -177,11 +185,6 @@ def start_weights(path: Path, side: str, settings: Mapping[str, Any]) -> dict[st
             f"{path}: learnt on ECGs over {about['scale']} mV; this study has ecg.scale {settings['scale']}"
         )
     return encoder_weights(load_weights(path), side)
-
-
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """16 hex digits over a model's weights."""
-    return tensor_digest({k: v.numpy() for k, v in weights.items()})
 
 
 def encoder_weights(weights: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:

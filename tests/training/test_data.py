@@ -13,8 +13,8 @@ import torch
 
 from ptacl.artifacts import read_tensors, write_tensors
 from ptacl.errors import ArtifactError
-from ptacl.store import schema
-from ptacl.store.dataset import AHEAD, READERS, RESIDENT_SHARE, Batch, PairedDataset, _read_ahead
+from ptacl.store import dataset, schema
+from ptacl.store.dataset import AHEAD, READERS, Batch, PairedDataset, _read_ahead
 from ptacl.training.engine import Interrupted
 from tests.training.study import Study, after_every_step, curve, history, mae, make_study, ptacl, same
 
@@ -133,19 +133,10 @@ def test_a_training_that_is_stopped_leaves_no_thread_behind(study: Study, tmp_pa
 
 
 def test_auto_keeps_data_in_memory_only_where_they_fit(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    resident = study.dataset(data="resident")
-    needed = sum(store.tensor.nbytes for store in resident.recordings.values())
-    for free, fits in ((needed / RESIDENT_SHARE + 1, True), (needed / RESIDENT_SHARE - 1, False)):
-        monkeypatch.setattr(os, "sysconf", lambda name, free=free: 1 if name == "SC_PAGE_SIZE" else free)
+    needed = sum(store.tensor.nbytes for store in study.dataset(data="resident").recordings.values())
+    for room, fits in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(dataset, "CPU_RESIDENT_BYTES", room)
         assert study.dataset(data="auto").is_resident == fits
-
-
-def test_where_free_memory_is_not_told_data_stay_on_disk(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(_name: str) -> int:
-        raise ValueError("unrecognized configuration name")
-
-    monkeypatch.setattr(os, "sysconf", unknown)
-    assert not study.dataset(data="auto").is_resident
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is told by /proc")

@@ -21,7 +21,7 @@ from ptacl.model.mae import MaskedAutoencoder
 from ptacl.store.dataset import Batch
 from ptacl.training.augment import Augmentation, middle_crop
 from ptacl.training.dice import Dice
-from ptacl.training.engine import Engine, epoch_order, train
+from ptacl.training.engine import Engine, _first_visits, epoch_order, train
 from ptacl.training.objectives import MaeObjective, Objective, SupervisedObjective
 from ptacl.training.optimizer import rate
 from ptacl.training.stage import How, pretrain
@@ -100,7 +100,7 @@ class Cusp(Objective):
         zero = self.model.weight.sum() * 0 + self.model.bias.sum() * 0
         return {"loss": 1 + (zero.abs().sqrt() if self.step < 0 else zero)}
 
-    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
+    def validate(self, batches: Iterable[Batch], dice: Dice, batch: int) -> dict[str, float]:
         """Nothing is validated."""
         return {}
 
@@ -135,7 +135,7 @@ class Fixed(Objective):
         )
         return {"loss": self.model(middle_crop(batch.ecg, batch.timing, 0.5)[0], noise)[0]}
 
-    def validate(self, batches: Iterable[Batch], dice: Dice) -> dict[str, float]:
+    def validate(self, batches: Iterable[Batch], dice: Dice, batch: int) -> dict[str, float]:
         """Nothing is validated."""
         return {}
 
@@ -306,3 +306,18 @@ def test_training_runs_on_the_gpu_in_bf16_and_compiled(study: Study, tmp_path: P
         assert all(math.isfinite(v) for v in curve(tmp_path / name, "loss"))
     study.train(tmp_path / "cpu", ptacl())
     assert curve(tmp_path / "ptacl", "loss") == pytest.approx(curve(tmp_path / "cpu", "loss"), rel=0.2)
+
+
+def test_only_the_first_visit_of_a_person_is_validated() -> None:
+    person = torch.tensor([0, 0, 1, 2, 2, 2, 3])
+    assert _first_visits(torch.tensor([0, 1, 2, 3, 4, 5, 6]), person).tolist() == [0, 2, 3, 6]
+    assert _first_visits(torch.tensor([1, 4, 5]), person).tolist() == [1, 4]
+    assert _first_visits(torch.zeros(0, dtype=torch.int64), person).tolist() == []
+
+
+def test_validation_losses_are_those_of_batches_as_large_as_in_training(study: Study, tmp_path: Path) -> None:
+    """Of a model that has learnt nothing the global loss is near the log of the batch, on either split."""
+    settings = ptacl(epochs=1, lr=1e-12, batch=4)
+    study.train(tmp_path, settings)
+    for split in ("train", "val"):
+        assert abs(curve(tmp_path, "global", split)[0] - math.log(4)) < 0.1

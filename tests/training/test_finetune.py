@@ -125,7 +125,9 @@ def test_labels_that_are_not_known_do_not_count(labelled: Study, tmp_path: Path)
     assert 44 < lvef.min() < lvef.max() < 66
 
 
-def test_a_label_that_hardly_anyone_has_is_refused(labelled: Study, tmp_path: Path) -> None:
+def test_a_label_that_hardly_anyone_has_is_left_out_and_when_none_remains_refused(
+    labelled: Study, tmp_path: Path
+) -> None:
     rows = pq.read_table(labelled.pairs).to_pylist()
     train = sorted(int(r["subject_id"][1:]) for r in rows if r["split"] == "train")
     for n in (9, 10):  # of the training split; everyone else has the label
@@ -134,12 +136,15 @@ def test_a_label_that_hardly_anyone_has_is_refused(labelled: Study, tmp_path: Pa
         if n == 10:
             learn(labelled, tmp_path / "out", subjects=path, epochs=1)
         else:
-            with pytest.raises(
-                PtaclError, match="fewer than 10 people of the training split have LVM: nothing to learn"
-            ):
+            with pytest.raises(PtaclError, match="LVM: fewer than 10 people of the training split have a value"):
                 learn(labelled, tmp_path / "out", subjects=path)
-    with pytest.raises(PtaclError, match="have LVEF, RVEDV: nothing"):  # a column of nulls, and no column at all
-        learn(labelled, tmp_path / "out", targets=("LVM", "LVEF", "RVEDV"))
+    write_subjects(tmp_path / "same.parquet", rows, {i: 7.0 for i in range(64)})
+    with pytest.raises(PtaclError, match="or all the same: nothing to learn"):
+        learn(labelled, tmp_path / "out", subjects=tmp_path / "same.parquet")
+    # A column of nulls, and no column at all.
+    with pytest.warns(UserWarning, match="left out of evaluate.targets: LVEF, RVEDV"):
+        predicted = learn(labelled, tmp_path / "out", epochs=1, targets=("LVEF", "LVM", "RVEDV"))
+    assert {r["phenotype"] for r in predicted} == {"LVM"}
 
 
 def test_the_labels_of_the_test_split_do_not_matter(labelled: Study, tmp_path: Path) -> None:
@@ -207,3 +212,25 @@ def test_a_new_head_starts_at_zero() -> None:
     model = Regressor(ecg_encoder(COMMON["encoder"]), 3)
     assert model(torch.randn(2, 12, 2500)).abs().max() == 0
     assert model.head.weight.shape == (3, 64)
+
+
+def test_a_checkpoint_of_other_recordings_or_labels_is_left_aside(
+    labelled: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pq.read_table(labelled.pairs).to_pylist()
+    lvm = {i: 40 + 100 * s for i, s in enumerate(labelled.size)}
+    # The same mean and SD: two people of the training split change places.
+    first, second = [int(r["subject_id"][1:]) for r in rows if r["split"] == "train"][:2]
+    write_subjects(tmp_path / "a.parquet", rows, lvm)
+    write_subjects(tmp_path / "b.parquet", rows, lvm | {first: lvm[second], second: lvm[first]})
+    steps: list[int] = []
+
+    def stop() -> None:
+        steps.append(1)
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with after_every_step(stop), pytest.raises(Interrupted):
+        learn(labelled, tmp_path / "out", epochs=1, subjects=tmp_path / "a.parquet")
+    learn(labelled, tmp_path / "out", epochs=1, subjects=tmp_path / "b.parquet")
+    assert "a checkpoint of other settings is left aside" in capsys.readouterr().out

@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(study: Stu
 def test_the_files_of_a_training_say_what_made_them(study: Study, tmp_path: Path) -> None:
     study.train(tmp_path, ptacl(), seed=5)
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert config == {"method": ptacl()["method"], "seed": 5} | {k: v for k, v in ptacl().items() if k != "method"}
+    assert config == {"name": "x", "seed": 5, "trained_on": {"device": "cpu", "precision": "fp32"}} | ptacl()
     rows = history(tmp_path)
     assert [(r["epoch"], r["step"]) for r in rows if (r["split"], r["name"]) == ("train", "loss")] == [
         (1, 3), (2, 6), (3, 9),

@@ -53,14 +53,16 @@ def test_the_papers_study_is_planned_for_its_27951_people(new_study: Callable, t
         f"cohort: {{root: '{bulk}', table: '{tmp_path}/phenotypes.csv', withdrawals: ['{tmp_path}/w*.csv']}}\n"
     )
     planned = study.planned("--configfile", "configs/paper.yaml", overlay)
-    trained = ["random", "scratch", "mae", "global", "ptacl", "ptacl_shuffled", "ptacl_other", "ptacl_residual"]
-    embedded = len(trained) - 1  # scratch is learnt from labels
+    contrastive = ["global", "ptacl", "ptacl_shuffled", "ptacl_other", "ptacl_residual"]
+    trained, embedded = ["random", "mae", "cine_mae", *contrastive], ["random", "mae", *contrastive]
     assert planned == {
-        "cohort": 1, "ecg_shard": 110, "cmr_shard": 110, "pairs": 1, "pretrain_method": 3 * (len(trained)),
-        "embed_method": 3 * embedded, "evaluate_method": 3 * (embedded + 1), "evaluate_references": 1, "report": 1,
+        "cohort": 1, "ecg_shard": 110, "cmr_shard": 110, "pairs": 1, "pretrain_method": 3 * len(trained),
+        "embed_method": 3 * len(embedded), "evaluate_method": 3 * len([*embedded, "cmr"]), "evaluate_references": 1, "report": 1,
     }  # fmt: skip
     # The target of fine-tuning pulls in what it starts from.
-    assert study.planned("finetune", "--configfile", "configs/paper.yaml", overlay)["finetune_method"] == 3 * embedded
+    assert study.planned("finetune", "--configfile", "configs/paper.yaml", overlay)["finetune_method"] == 3 * len(
+        ["scratch", "mae", *contrastive]
+    )
 
 
 def test_warm_starts_are_pulled_in_and_two_processes_train_embed_and_fine_tune(copy_of_micro: Callable) -> None:
@@ -90,8 +92,24 @@ def test_warm_starts_are_pulled_in_and_two_processes_train_embed_and_fine_tune(c
     export = [sys.executable, "-m", "ptacl", "export-encoder", str(models / "ptacl/seed0"), "ecg.safetensors"]
     assert subprocess.run(export, cwd=study.folder).returncode == 0
     assert load_encoder(study.folder / "ecg.safetensors")(torch.zeros(1, 12, 2500)).shape == (1, 50, 384)
+    tuned = [*export[:-2], str(models / "ptacl/seed0/finetune"), "tuned.safetensors"]
+    assert subprocess.run(tuned, cwd=study.folder).returncode == 0
     start = "pretrain: {methods: {global: {warm_start: {ecg: ecg.safetensors}}}}\nmethods: [global]\nresults: results/other\n"
     second = study.folder / "second.yaml"
     second.write_text(start)
     planned = study.planned("pretrain", *study.arguments, second.name)
     assert planned["pretrain_method"] == 1
+    (study.folder / "ecg.safetensors").unlink()
+    refused = study.run("--dry-run", *study.arguments, second.name)
+    assert refused.returncode != 0
+    assert "pretrain.methods.global.warm_start.ecg: there is no file 'ecg.safetensors'" in refused.stdout
+
+
+def test_fewer_gpus_than_a_training_asks_for_are_refused_in_words(micro) -> None:
+    """Snakemake by itself would give the job fewer, without a word."""
+    arguments = ("--configfile", "configs/micro.yaml", micro.overlay("pretrain: {gpus: 4, device: cuda}\n"))
+    done = micro.run("--dry-run", *arguments)
+    assert (
+        done.returncode != 0 and "pretrain.gpus: 4, but this run is given fewer: add --resources gpu=4" in done.stdout
+    )
+    assert micro.planned("--resources", "gpu=4", *arguments) != {}
