@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ptacl.cohort.withdrawals import refuse_withdrawn
 from ptacl.logs import stage_log
 from ptacl.training.finetune import Inputs, finetune
-from ptacl.training.stage import How
+from ptacl.training.options import How
 
 with stage_log(snakemake.log[0]):
     refuse_withdrawn(Path(snakemake.input.pairs), snakemake.config["cohort"])

@@ -6,7 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ptacl.logs import stage_log
-from ptacl.training.stage import How, Inputs, pretrain
+from ptacl.training.options import How
+from ptacl.training.stage import Inputs, pretrain
 
 with stage_log(snakemake.log[0]):
     pretrain(

@@ -6,7 +6,6 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,10 +17,11 @@ from ptacl.errors import PtaclError
 from ptacl.store.dataset import Batch, PairedDataset
 from ptacl.training import processes
 from ptacl.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from ptacl.training.dice import ORDER, TRAINING, Dice, Part
+from ptacl.training.dice import ORDER, TRAINING, Dice
 from ptacl.training.monitor import Monitor
 from ptacl.training.objectives import Objective
 from ptacl.training.optimizer import adamw, rate, set_rate
+from ptacl.training.options import Engine
 
 CLIP = 1.0
 # Losses stay on the device. They are read, which makes it wait, and processes agree whether to go on, every so many steps, but
@@ -32,33 +32,6 @@ VALIDATION_BATCH = 256
 
 class Interrupted(PtaclError):
     """Training was asked to stop, and left a checkpoint to go on from."""
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How a training runs, as opposed to what it computes.
-
-    precision: `bf16` (autocast), `fp32`, or `auto`: bf16 on a GPU. compile: True, False, or `auto`: on a GPU.
-    checkpoint_steps: steps from one checkpoint to the next. tensorboard: folder for its event files, or None.
-    """
-
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    part: Part = Part()
-    precision: str = "auto"
-    compile: str | bool = "auto"
-    checkpoint_steps: int = 200
-    tensorboard: Path | None = None
-
-    @property
-    def bf16(self) -> bool:
-        """bf16 on the CPU, and on a GPU that only emulates it, is slower than fp32."""
-        able = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return self.precision == "bf16" or (self.precision == "auto" and able)
-
-    @property
-    def compiled(self) -> bool:
-        """Compiling gains nothing on the CPU and costs a minute."""
-        return self.compile is True or (self.compile == "auto" and self.device.type == "cuda")
 
 
 def train(

@@ -20,8 +20,9 @@ from ptacl.training.augment import WINDOWS, Augmentation, crop
 from ptacl.training.checkpoint import load_weights
 from ptacl.training.engine import train
 from ptacl.training.objectives import SupervisedObjective
+from ptacl.training.options import How
 from ptacl.training.processes import launch, launched
-from ptacl.training.stage import How, encoder_weights, training_digest, write_model
+from ptacl.training.stage import encoder_weights, training_digest, write_model
 
 PREDICTIONS, VERSION = "finetune_predictions", 1
 BATCH = 256

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
@@ -11,10 +11,8 @@ from ptacl.errors import PtaclError
 from ptacl.store.dataset import PairedDataset
 from ptacl.training.checkpoint import Progress
 from ptacl.training.objectives import Objective
+from ptacl.training.options import Engine
 from ptacl.training.speed import flops_per_row, peak_tflops
-
-if TYPE_CHECKING:
-    from ptacl.training.engine import Engine
 
 
 class Monitor:
@@ -24,7 +22,7 @@ class Monitor:
     the peak is known. data_wait: share of the time that the loop waited for data.
     """
 
-    def __init__(self, engine: "Engine", epochs: int, steps: int, batch: int, progress: Progress) -> None:
+    def __init__(self, engine: Engine, epochs: int, steps: int, batch: int, progress: Progress) -> None:
         self.engine, self.steps, self.batch, self.progress = engine, steps, batch, progress
         self.peak, self.flops = peak_tflops(engine.device), 0.0
         shown = engine.part.rank == 0

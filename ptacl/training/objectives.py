@@ -78,9 +78,9 @@ class MaeObjective(Objective):
         """The loss on middle crops or plain cines, always with the same tokens hidden."""
         sums: dict[str, float] = {}
         n = 0
-        for i, batch in enumerate(batches):
-            ecg = batch.ecg is not None
-            x = middle_crop(batch.ecg, batch.timing, self.scale_mv)[0] if ecg else cine_input(batch.cine)
+        for i, part in enumerate(batches):
+            ecg = part.ecg is not None
+            x = middle_crop(part.ecg, part.timing, self.scale_mv)[0] if ecg else cine_input(part.cine)
             for name, value in self._losses(x, dice.of_step(VALIDATION, i)).items():
                 sums[name] = sums.get(name, 0.0) + len(x) * value.item()
             n += len(x)

@@ -2,8 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from ptacl.model.ptacl import LossSettings, Ptacl
 from ptacl.store.dataset import PairedDataset
 from ptacl.training.augment import Augmentation
 from ptacl.training.checkpoint import Progress, load_weights, save_weights
-from ptacl.training.engine import Engine, train
+from ptacl.training.engine import train
 from ptacl.training.objectives import ContrastiveObjective, MaeObjective, Objective, loss_settings
-from ptacl.training.processes import joined, launch, launched
+from ptacl.training.options import Engine, How
+from ptacl.training.processes import launch, launched
 
 HISTORY, VERSION = "history", 1
 HISTORY_SCHEMA = pa.schema(
@@ -53,38 +53,6 @@ class Inputs:
         return PairedDataset.load(
             self.pairs, self.ecg_dir, self.cmr_dir, ("train", "val"), sides=sides, device=engine.device, data=data
         )
-
-
-@dataclass(frozen=True)
-class How:
-    """How a training runs, as the config's `pretrain` says it (docs/training.md), as opposed to what is trained.
-
-    code: digest of the stage's source; a checkpoint of other code is not gone on from.
-    """
-
-    device: str = "auto"
-    gpus: int = 1
-    data: str = "auto"
-    precision: str = "auto"
-    compile: str | bool = "auto"
-    checkpoint_steps: int = 200
-    tensorboard: bool = False
-    threads: int = 1
-    code: str = ""
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], threads: int, code: str) -> "How":
-        """From a checked config, and the digest of the stage's code: a checkpoint of other code is not gone on from."""
-        names = [f for f in cls.__dataclass_fields__ if f not in ("threads", "code")]
-        return cls(**{name: config["pretrain"][name] for name in names}, threads=threads, code=code)
-
-    @contextmanager
-    def engine(self, out_dir: Path) -> Iterator[Engine]:
-        """The engine of this process, alone or one of several that torchrun started."""
-        torch.set_num_threads(self.threads)
-        board = out_dir / "tensorboard" if self.tensorboard else None
-        with joined(self.device) as (device, part):
-            yield Engine(device, part, self.precision, self.compile, self.checkpoint_steps, board)
 
 
 def pretrain(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs, how: How = How()) -> None:  # noqa: B008
@@ -141,7 +109,7 @@ def _trained(
 def training_digest(
     settings: Mapping[str, Any],
     seed: int,
-    how: "How",
+    how: How,
     engine: Engine,
     pairs: Path,
     tensors: Sequence[Mapping[str, Tensor]],

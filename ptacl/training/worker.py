@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ptacl.errors import PtaclError
-from ptacl.training import finetune, stage
+from ptacl.training import finetune, options, stage
 
 STAGES = {"pretrain": (stage.pretrain, stage.Inputs), "finetune": (finetune.finetune, finetune.Inputs)}
 
@@ -16,7 +16,7 @@ def main(path: Path) -> int:
     run, inputs = STAGES[task["stage"]]
     paths = {k: None if v is None else Path(v) for k, v in task["inputs"].items()}
     try:
-        run(task["method"], task["seed"], task["settings"], inputs(**paths), stage.How(**task["how"]))
+        run(task["method"], task["seed"], task["settings"], inputs(**paths), options.How(**task["how"]))
     except PtaclError as e:
         print(f"ERROR {e}", file=sys.stderr)
         return 1

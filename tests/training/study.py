@@ -17,7 +17,8 @@ from ptacl.store import schema
 from ptacl.store.dataset import PairedDataset
 from ptacl.store.pairs import _pairs_schema
 from ptacl.training.checkpoint import load_weights
-from ptacl.training.stage import How, Inputs, pretrain
+from ptacl.training.options import How
+from ptacl.training.stage import Inputs, pretrain
 
 FRAMES, PIXELS, SLICES = 20, 16, 2
 COMMON: dict[str, Any] = {

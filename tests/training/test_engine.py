@@ -24,7 +24,8 @@ from ptacl.training.dice import Dice
 from ptacl.training.engine import Engine, _first_visits, epoch_order, train
 from ptacl.training.objectives import MaeObjective, Objective, SupervisedObjective
 from ptacl.training.optimizer import rate
-from ptacl.training.stage import How, pretrain
+from ptacl.training.options import How
+from ptacl.training.stage import pretrain
 from tests.training.study import Study, after_every_step, curve, furthest, history, mae, make_study, ptacl, same
 
 pytestmark = pytest.mark.filterwarnings("ignore:the masked autoencoder still leaves")

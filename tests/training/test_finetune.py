@@ -17,7 +17,7 @@ from ptacl.training import finetune as stage
 from ptacl.training.checkpoint import load_weights
 from ptacl.training.engine import Interrupted
 from ptacl.training.finetune import Inputs, finetune
-from ptacl.training.stage import How
+from ptacl.training.options import How
 from tests.training.study import (
     COMMON,
     Study,
