@@ -126,20 +126,13 @@ def write_tensors(
 
 
 def read_tensors(path: str | os.PathLike, *, kind: str, version: int) -> dict[str, np.ndarray]:
-    """Reads every array of a file written by `write_tensors`.
+    """Reads every array of a file of `write_tensors`.
 
     Raises ArtifactError when the file is missing, unreadable, or of another kind or version.
     """
-    try:
-        with safe_open(str(path), framework="numpy") as f:
-            _check(path, json.loads((f.metadata() or {}).get("ptacl", "{}")), kind, version)
-            return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: not there; run the stage that writes it") from None
-    except ArtifactError:
-        raise
-    except Exception as e:  # safetensors raises its own type for every malformed header
-        raise ArtifactError(f"{path}: not a readable safetensors file ({e})") from None
+    with _as_artifact_errors(path), safe_open(str(path), framework="numpy") as f:
+        _check(path, json.loads((f.metadata() or {}).get("ptacl", "{}")), kind, version)
+        return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (not a dict)
 
 
 def map_tensor(path: str | os.PathLike, name: str, *, kind: str, version: int) -> np.ndarray:
@@ -147,7 +140,7 @@ def map_tensor(path: str | os.PathLike, name: str, *, kind: str, version: int) -
 
     Read-only. Raises ArtifactError as `read_tensors` does.
     """
-    try:
+    with _as_artifact_errors(path):
         with safe_open(str(path), framework="numpy") as f:
             _check(path, json.loads((f.metadata() or {}).get("ptacl", "{}")), kind, version)
         # The format: 8 bytes with the header's length, the header as JSON, then the arrays at its offsets.
@@ -159,6 +152,13 @@ def map_tensor(path: str | os.PathLike, name: str, *, kind: str, version: int) -
             return np.zeros(entry["shape"], dtype)
         first = 8 + length + entry["data_offsets"][0]
         return np.memmap(path, dtype, "r", first, tuple(entry["shape"]))
+
+
+@contextlib.contextmanager
+def _as_artifact_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Whatever goes wrong with a safetensors file, as one line that names it."""
+    try:
+        yield
     except FileNotFoundError:
         raise ArtifactError(f"{path}: not there; run the stage that writes it") from None
     except ArtifactError:
