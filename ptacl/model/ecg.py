@@ -36,15 +36,25 @@ class EcgEncoder(nn.Module):
 
     def patches(self, x: Tensor) -> Tensor:
         """What each token stands for: [B, 50, 600], or [B, 600, 50] by lead; slot by slot. Raises ValueError."""
+        self._check(x)
+        return x.view(-1, LEADS, self.slots, TOKEN).transpose(1, 2).reshape(len(x), self.length, -1)
+
+    def _check(self, x: Tensor) -> None:
         if x.shape[1:] != self.shape:
             raise ValueError(f"expected ECG crops of shape [B, {LEADS}, {CROP}], found {list(x.shape)}")
-        return x.view(-1, LEADS, self.slots, TOKEN).transpose(1, 2).reshape(len(x), self.length, -1)
 
     def tokens(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Embedded tokens with their position, all or those of `keep` [B, m], before the transformer: [B, m, D]."""
-        patches = self.patches(x)
-        embedded = self.stem(patches) if self.kind == "lead_time" else self.stem(x).transpose(1, 2)
-        embedded = embedded + self.position
+        if self.kind == "lead_time":
+            if keep is None:
+                return self.stem(self.patches(x)) + self.position
+            return self.stem(pick(self.patches(x), keep)) + self.position[keep]
+        self._check(x)
+        if keep is not None:
+            # The stem overlaps its neighbours: what is left out must not be seen from beside it.
+            seen = torch.zeros(len(x), self.slots, device=x.device, dtype=x.dtype).scatter(1, keep, 1.0)
+            x = x * seen.repeat_interleave(TOKEN, dim=1)[:, None]
+        embedded = self.stem(x).transpose(1, 2) + self.position
         return embedded if keep is None else pick(embedded, keep)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -65,9 +65,9 @@ def test_what_it_says_of_shown_tokens_has_no_gradient(make: Callable) -> None:
     assert gradient[shown].eq(0).all() and gradient[hidden].abs().amax(1).min() > 0
 
 
-@pytest.mark.parametrize("make", [ENCODERS["ecg, lead_time"], ENCODERS["cine"]], ids=["ecg, lead_time", "cine"])
+@each_encoder
 def test_hidden_parts_do_not_reach_the_encoder(make: Callable) -> None:
-    """The `time` stem overlaps the neighbouring 100 ms by design, and is left out here."""
+    """Nor through the `time` stem, which overlaps the neighbouring 100 ms."""
     model = MaskedAutoencoder(make(), 0.5)
     x, noise = torch.randn(2, *model.encoder.shape, requires_grad=True), torch.rand(2, model.length)
     restored, _ = model.restore(x, noise)
@@ -133,8 +133,8 @@ def test_it_learns_one_batch_by_heart(make: Callable) -> None:
 SCALE_MV, SEED = 0.5, 1
 # The mean beat: samples before and after the R peak, and where the next beat takes over.
 BEFORE, AFTER, NEXT = 200, 400, 125
-STEPS, BATCH = 1000, 8
-OPTIMIZER = {"lr": 4e-3, "weight_decay": 0.05}
+STEPS, BATCH, MASK = 1400, 8, 0.25
+OPTIMIZER = {"lr": 6e-3, "weight_decay": 0.05}
 
 
 def people(first: int, last: int) -> tuple[Tensor, Timing]:
@@ -168,12 +168,13 @@ def laid_at_r_peaks(beat: Tensor, r_peaks: Tensor) -> Tensor:
 
 
 def test_it_restores_held_out_beats_better_than_the_mean_beat_does() -> None:
-    """The mean beat is told where the R peaks are, hidden ones too; the autoencoder sees half of the tokens only.
+    """The mean beat is told where the R peaks are, hidden ones too; of the hidden ones the autoencoder sees nothing.
 
-    Measured for four seeds: 30 to 34 % of the variance is left by the autoencoder, 40 % by the mean beat.
+    Measured: 34 % of the variance is left by the autoencoder, 39 % by the mean beat; with half of the tokens hidden it takes
+    2,000 steps of 16 to reach it.
     """
     (strips, known), (others, truth) = people(0, 300), people(300, 400)
-    model = MaskedAutoencoder(EcgEncoder(ECG_SIZES["tiny"], "time"), 0.5)
+    model = MaskedAutoencoder(EcgEncoder(ECG_SIZES["tiny"], "time"), MASK)
     optimizer, dice = adamw(model, OPTIMIZER), Dice(torch.device("cpu"))
     for step in range(STEPS):
         dice.of_step(0, step)
