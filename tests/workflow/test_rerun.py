@@ -115,7 +115,7 @@ def test_one_stage_can_be_asked_for_by_name(micro) -> None:
 def test_a_wrong_setting_stops_before_anything_runs(micro) -> None:
     done = micro.run("--dry-run", "--configfile", "configs/micro.yaml", micro.overlay("methods: [maee]\n"))
     assert done.returncode != 0
-    assert "config: methods[0]: 'maee' is not one of random, mae, global, ptacl" in done.stdout
+    assert "config: methods[0]: 'maee' is not one of random, scratch, mae, cine_mae, global, ptacl" in done.stdout
     assert "Traceback" not in done.stdout
 
 
