@@ -21,6 +21,8 @@ TOOLS = {
 
 # Objectives of methods whose encoder stays as it was drawn, until labels are learnt.
 UNTRAINED = {"none", "supervised"}
+# What an objective changes at random, by prefix of its keys; the masked autoencoder of the ECG sees unchanged crops.
+AUGMENTED = {"cine_mae": ("cine_",), "contrastive": ("ecg_", "cine_")}
 
 # Files and folders whose bytes a stage's digest covers, besides the script that starts it.
 STAGE_SOURCES: dict[str, list[str]] = {
@@ -88,11 +90,7 @@ def _method_settings(config: Mapping[str, Any], stage: str, definition: Mapping[
         settings |= {"finetune": pretrain["finetune"], "targets": config["evaluate"]["targets"]}
     elif stage == "pretrain" and objective not in UNTRAINED:
         settings[objective] = pretrain[objective]
-    # The masked autoencoder of the ECG sees random crops, unchanged.
-    sides = {"finetune": ("ecg_",)}.get(
-        stage, {"cine_mae": ("cine_",), "contrastive": ("ecg_", "cine_")}.get(objective)
-    )
-    if sides and stage != "embed":
+    if stage != "embed" and (sides := ("ecg_",) if stage == "finetune" else AUGMENTED.get(objective)):
         settings["augment"] = {k: v for k, v in pretrain["augment"].items() if k.startswith(sides)}
     return settings
 

@@ -80,7 +80,7 @@ def _embed_batch(model: Ptacl | EcgOnly, batch: Batch, settings: Mapping[str, An
         whole.append(slots.mean(1))
         binned, weight, middle = binned + w @ slots, weight + total, middle + total * slots.mean(1, keepdim=True)
     ecg_bins, middle = binned / weight.clamp_min(1e-6), middle / weight.clamp_min(1e-6)
-    ok = (weight[..., 0] >= phase.MIN_WEIGHT).all(1) & takes_part(batch.timing, loss)
+    ok = phase.enough_weight(weight) & takes_part(batch.timing, loss)
     columns = {"ecg_feature": _rows(torch.stack(whole).mean(0)), "ecg_phase_feature": _rows(ecg_bins.flatten(1), ok)}
     if isinstance(model, Ptacl):
         c = model.cmr(cine_input(batch.cine))

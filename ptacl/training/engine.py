@@ -25,7 +25,7 @@ from ptacl.training.options import Engine
 
 CLIP = 1.0
 # Losses stay on the device. They are read, which makes it wait, and processes agree whether to go on, every so many steps, but
-# not less often than in so many seconds: torchrun lets its processes live 30 s after SIGTERM.
+# not less often than in so many seconds: torchrun does not let its processes live for long after SIGTERM.
 READ_STEPS, READ_SECONDS = 20, 5.0
 VALIDATION_BATCH = 256
 
@@ -151,19 +151,18 @@ class _Training:
         """Adds to the sums of the epoch, on the device: reading a number makes the loop wait."""
         self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value.detach().float()
 
-    def _after_step(self, asked: "list[int]", monitor: "Monitor") -> None:
+    def _after_step(self, asked: list[int], monitor: Monitor) -> None:
         """Every so many steps: is the loss a number, is a checkpoint due, was a stop asked for?"""
         progress, engine = self.progress, self.engine
         due = progress.step % engine.checkpoint_steps == 0
-        alone = engine.part.of == 1
-        # Several processes have to agree, which costs them a meeting; one looks at every step.
-        meeting = due or progress.step >= self.next_read
-        if meeting:
-            monitor.show(self._means(progress.step - progress.epoch * self.steps))
-            self._plan_next_reading()
-        stop = (bool(asked) and alone) or (meeting and processes.any_process(bool(asked), engine.device))
+        # Several processes have to agree, which costs them a meeting; one alone stops at any step.
+        alone_and_asked = bool(asked) and engine.part.of == 1
+        if not (due or alone_and_asked or progress.step >= self.next_read):
+            return
+        monitor.show(self._means(progress.step - progress.epoch * self.steps))
+        self._plan_next_reading()
+        stop = processes.any_process(bool(asked), engine.device)
         if stop or due:
-            self._means(1)
             self._save()
         if stop:
             processes.any_process(True, engine.device)  # nobody leaves before the first has saved
@@ -189,7 +188,7 @@ class _Training:
             )
         return means
 
-    def _end_epoch(self, epoch: int, monitor: "Monitor") -> None:
+    def _end_epoch(self, epoch: int, monitor: Monitor) -> None:
         progress, objective = self.progress, self.objective
         means = self._means(self.steps)  # reading them waits for the device: the clock of the epoch stops here
         monitor.stop_epoch()

@@ -31,14 +31,14 @@ class How:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], threads: int, code: str) -> "How":
-        """From a checked config, and the digest of the stage's code: a checkpoint of other code is not gone on from."""
+        """From a checked config, the threads of the job, and the digest of the stage's code."""
         names = [f for f in cls.__dataclass_fields__ if f not in ("threads", "code")]
         return cls(**{name: config["pretrain"][name] for name in names}, threads=threads, code=code)
 
     @contextmanager
     def engine(self, out_dir: Path) -> Iterator["Engine"]:
         """The engine of this process, alone or one of several that torchrun started."""
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(max(1, self.threads // self.gpus))  # the job's threads are shared by its processes
         board = out_dir / "tensorboard" if self.tensorboard else None
         with joined(self.device) as (device, part):
             yield Engine(device, part, self.precision, self.compile, self.checkpoint_steps, board)
