@@ -171,7 +171,7 @@ def _check_methods(config: Mapping[str, Any]) -> None:
 def _check_method(name: str, method: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
     """Refuses what would be accepted and do nothing."""
     key, objective, loss = f"pretrain.methods.{name}", method["objective"], method.get("loss", {})
-    for part in ("loss", "warm_start"):
+    for part in ("loss", "warm_start", "contrastive", "augment"):
         if part in method and objective != "contrastive":
             raise ConfigError(f"{key}.{part}: only a contrastive method has one, this is {objective}")
     if "embedding_of" in method:
@@ -215,18 +215,26 @@ def _check_training(config: Mapping[str, Any]) -> None:
                 f"pretrain.{name}.batch: {section['batch']} is not a multiple of {pretrain['gpus']} GPUs times"
                 f" {section['accumulate']} parts"
             )
+    fractions = pretrain["finetune"]["label_fractions"]
+    if 1.0 not in fractions:
+        raise ConfigError(
+            f"pretrain.finetune.label_fractions: {fractions} lacks 1.0, which the others are compared with"
+        )
 
 
 def _check_sizes(config: Mapping[str, Any]) -> None:
-    cmr, encoder, bins = config["cmr"], config["pretrain"]["encoder"], config["pretrain"]["contrastive"]["bins"]
+    cmr, encoder = config["cmr"], config["pretrain"]["encoder"]
     frames, tubelet = cmr["frames"], encoder["tubelet"]
     if frames % tubelet:
         raise ConfigError(f"cmr.frames: {frames} is not a multiple of pretrain.encoder.tubelet, {tubelet}")
-    if frames // tubelet < bins:
-        raise ConfigError(
-            f"pretrain.contrastive.bins: {bins} is not at most {frames // tubelet}, the temporal slots of {frames} frames"
-            f" in tubelets of {tubelet} (with fewer slots than bins the local loss has nothing to compare)"
-        )
+    own = {f"methods.{name}.": m.get("contrastive", {}) for name, m in config["pretrain"]["methods"].items()}
+    for where, section in {"": config["pretrain"]["contrastive"], **own}.items():
+        bins = section.get("bins", 0)
+        if frames // tubelet < bins:
+            raise ConfigError(
+                f"pretrain.{where}contrastive.bins: {bins} is not at most {frames // tubelet}, the temporal slots of {frames}"
+                f" frames in tubelets of {tubelet} (with fewer slots than bins the local loss has nothing to compare)"
+            )
     if encoder["size"] != "tiny" and cmr["size"] % encoder["patch"]:
         raise ConfigError(f"cmr.size: {cmr['size']} is not a multiple of pretrain.encoder.patch, {encoder['patch']}")
     for method in config["methods"]:

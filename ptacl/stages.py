@@ -52,10 +52,12 @@ def stage_code(stage: str) -> str:
     return h.hexdigest()[:16]
 
 
-def stage_settings(config: Mapping[str, Any], stage: str, method: str | None = None) -> dict[str, Any]:
+def stage_settings(
+    config: Mapping[str, Any], stage: str, method: str | None = None, label_fraction: float = 1.0
+) -> dict[str, Any]:
     """The part of the config that decides a stage's results, keys sorted at every level.
 
-    Left out on purpose: lists of methods and seeds, threads, device, and paths of outputs.
+    Left out on purpose: lists of methods, seeds and label fractions, threads, device, and paths of outputs.
     """
     source, ecg, cmr, pretrain = (config["cohort"]["source"], config["ecg"], config["cmr"], config["pretrain"])
     if stage in ("synthetic", "cohort", "evaluate"):
@@ -68,6 +70,8 @@ def stage_settings(config: Mapping[str, Any], stage: str, method: str | None = N
         settings = {"shards": config["cohort"]["shards"]}
     elif stage in ("pretrain", "embed", "finetune"):
         settings = _method_settings(config, stage, pretrain["methods"][method])
+        if stage == "finetune":
+            settings["label_fraction"] = label_fraction
     elif stage == "report":
         settings = dict(config)
     else:
@@ -84,14 +88,17 @@ def _method_settings(config: Mapping[str, Any], stage: str, definition: Mapping[
     settings["encoder"] = {k: pretrain["encoder"][k] for k in used}
     if cine:
         settings["cmr"] = {k: config["cmr"][k] for k in ("slices", "frames", "size")}
+    contrastive = pretrain["contrastive"] | definition.get("contrastive", {})
     if stage == "embed" or (stage == "pretrain" and objective == "contrastive"):
-        settings["phase"] = {k: pretrain["contrastive"][k] for k in ("bins", "kappa")}
+        settings["phase"] = {k: contrastive[k] for k in ("bins", "kappa")}
     if stage == "finetune":
-        settings |= {"finetune": pretrain["finetune"], "targets": config["evaluate"]["targets"]}
+        section = {k: v for k, v in pretrain["finetune"].items() if k != "label_fractions"}
+        settings |= {"finetune": section, "targets": config["evaluate"]["targets"]}
     elif stage == "pretrain" and objective not in UNTRAINED:
-        settings[objective] = pretrain[objective]
+        settings[objective] = contrastive if objective == "contrastive" else pretrain[objective]
     if stage != "embed" and (sides := ("ecg_",) if stage == "finetune" else AUGMENTED.get(objective)):
-        settings["augment"] = {k: v for k, v in pretrain["augment"].items() if k.startswith(sides)}
+        augment = pretrain["augment"] | definition.get("augment", {})
+        settings["augment"] = {k: v for k, v in augment.items() if k.startswith(sides)}
     return settings
 
 

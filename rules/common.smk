@@ -1,5 +1,6 @@
 """What every rule uses: the checked config, names of files, params of a stage."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -34,6 +35,11 @@ SHARDS = [f"{i:04d}" for i in range(config["cohort"]["shards"])]
 METHODS = probed_methods(config)
 FINETUNED = finetuned_methods(config)
 SEEDS = config["seeds"]
+# What is added to `finetune` for a share of the labels: nothing for all of them.
+FRACTIONS = {
+    "" if f == 1 else f"_{f}": float(f)
+    for f in config["pretrain"]["finetune"]["label_fractions"]
+}
 MODELS = needed_models(config)
 EMBEDDED = [m for m in METHODS if m in MODELS]
 # What jobs that use a GPU ask for: a scheduler gives none that isn't asked for, and on one machine they take turns.
@@ -50,6 +56,8 @@ wildcard_constraints:
     shard=r"\d{4}",
     method="[a-z][a-z0-9_]*",
     seed=r"\d+",
+    # In parentheses, since Snakemake takes an empty constraint for none.
+    fraction=f"(?:{'|'.join(map(re.escape, FRACTIONS))})",
 
 
 def result(path):

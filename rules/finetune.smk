@@ -8,14 +8,16 @@ rule finetune_method:
         ecg=ancient(expand(result("ecg/{shard}.safetensors"), shard=SHARDS)),
         model=result("models/{method}/seed{seed}/model.safetensors"),
     output:
-        model=result("models/{method}/seed{seed}/finetune/model.safetensors"),
-        config=result("models/{method}/seed{seed}/finetune/config.yaml"),
-        history=result("models/{method}/seed{seed}/finetune/history.parquet"),
-        predictions=result("models/{method}/seed{seed}/finetune/predictions.parquet"),
+        model=result("models/{method}/seed{seed}/finetune{fraction}/model.safetensors"),
+        config=result("models/{method}/seed{seed}/finetune{fraction}/config.yaml"),
+        history=result("models/{method}/seed{seed}/finetune{fraction}/history.parquet"),
+        predictions=result(
+            "models/{method}/seed{seed}/finetune{fraction}/predictions.parquet"
+        ),
     log:
-        log_of("finetune/{method}/seed{seed}"),
+        log_of("finetune/{method}/seed{seed}{fraction}"),
     benchmark:
-        benchmark_of("finetune/{method}/seed{seed}")
+        benchmark_of("finetune/{method}/seed{seed}{fraction}")
     conda:
         "../envs/train.yaml"
     threads: max(1, 4 * GPUS)
@@ -24,10 +26,12 @@ rule finetune_method:
         runtime=720,
         gpu=GPUS,
     params:
-        settings=method_settings("finetune"),
+        settings=lambda w: stage_settings(
+            config, "finetune", w.method, FRACTIONS[w.fraction]
+        ),
         code=stage_code("finetune"),
     message:
-        "Fine-tuning {wildcards.method}, seed {wildcards.seed}"
+        "Fine-tuning {wildcards.method}, seed {wildcards.seed}, label fraction {params.settings[label_fraction]}"
     script:
         "../workflow_scripts/finetune.py"
 
@@ -35,9 +39,12 @@ rule finetune_method:
 rule finetune:
     input:
         expand(
-            result("models/{method}/seed{seed}/finetune/predictions.parquet"),
+            result(
+                "models/{method}/seed{seed}/finetune{fraction}/predictions.parquet"
+            ),
             method=FINETUNED,
             seed=SEEDS,
+            fraction=FRACTIONS,
         ),
     message:
         "All methods are fine-tuned"

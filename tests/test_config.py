@@ -114,6 +114,33 @@ def changed(**changes: object) -> dict:
         ({"pretrain__precision": "fp16"}, "pretrain.precision: 'fp16' is not one of auto, bf16, fp32"),
         ({"pretrain__augment__ecg_stretch": 0.5}, "pretrain.augment.ecg_stretch: 0.5 is not at most 0.2"),
         ({"pretrain__finetune__layer_decay": 0}, "pretrain.finetune.layer_decay: 0 is not above 0"),
+        (
+            {"pretrain__finetune__label_fractions": [0.01, 0.1]},
+            "pretrain.finetune.label_fractions: [0.01, 0.1] lacks 1.0, which the others are compared with",
+        ),
+        ({"pretrain__finetune__label_fractions": []}, "pretrain.finetune.label_fractions: [] lacks 1.0"),
+        ({"pretrain__finetune__label_fractions": [1.0, 0]}, "pretrain.finetune.label_fractions[1]: 0 is not above 0"),
+        (
+            {"pretrain__finetune__label_fractions": [1.5, 1.0]},
+            "pretrain.finetune.label_fractions[0]: 1.5 is not at most 1",
+        ),
+        (
+            {"pretrain__finetune__label_fractions": [1.0, 0.1, 0.1]},
+            "pretrain.finetune.label_fractions: [1.0, 0.1, 0.1] names something twice",
+        ),
+        ({"pretrain__finetune__label_fractions": 1.0}, "pretrain.finetune.label_fractions: 1.0 is not array"),
+        (
+            {"pretrain__methods__ptacl__contrastive": {"bins": 20}},
+            "pretrain.methods.ptacl.contrastive.bins: 20 is not at most 10",
+        ),
+        (
+            {"pretrain__methods__mae__augment": {"cine_roll": True}},
+            "pretrain.methods.mae.augment: only a contrastive method has one, this is mae",
+        ),
+        (
+            {"pretrain__methods__ptacl__contrastive": {"mask": 0.5}},
+            "pretrain.methods.ptacl.contrastive.mask: no such key; allowed here are epochs",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(changes: dict, message: str) -> None:
@@ -182,6 +209,15 @@ def test_methods_learnt_from_labels_have_no_embeddings_to_probe_and_untrained_on
     assert probed_methods(config) == ["random", "mae", "ptacl", "cmr"]
     assert finetuned_methods(config) == ["scratch", "mae", "ptacl"]
     assert needed_models(config) == ["mae", "ptacl", "random", "scratch"]
+
+
+def test_all_labels_are_known_unless_a_study_asks_for_shares_of_them() -> None:
+    section = {k: v for k, v in DEMO["pretrain"]["finetune"].items() if k != "label_fractions"}
+    config = check_config(changed(pretrain__finetune=section), SCHEMA)
+    assert config["pretrain"]["finetune"]["label_fractions"] == [1.0]
+    for fractions in ([0.01, 0.1, 1.0], [1]):
+        config = check_config(changed(pretrain__finetune__label_fractions=fractions), SCHEMA)
+        assert config["pretrain"]["finetune"]["label_fractions"] == fractions
 
 
 def test_defaults_are_filled_in_without_touching_the_given_config() -> None:

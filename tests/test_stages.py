@@ -98,6 +98,8 @@ def test_the_digest_changes_with_the_bytes_of_a_module_and_only_for_its_stage(tm
         (("cmr", "size"), {"cmr", "pretrain", "embed", "report"}),
         (("pretrain", "contrastive", "lr"), {"pretrain", "report"}),
         (("pretrain", "finetune", "lr"), {"finetune", "report"}),
+        # Each share of the labels is fine-tuned by itself: a further one learns nothing of the others again.
+        (("pretrain", "finetune", "label_fractions"), {"report"}),
         (("pretrain", "augment", "ecg_gain"), {"pretrain", "finetune", "report"}),
         # How a training runs decides no result.
         (("pretrain", "checkpoint_steps"), {"report"}),
@@ -119,7 +121,26 @@ def test_a_setting_reaches_its_stages_and_no_other(key: tuple[str, ...], stages:
     assert differs == stages
 
 
+def test_a_share_of_the_labels_decides_its_own_fine_tuning_and_nothing_else() -> None:
+    for stage in STAGE_SOURCES:
+        every, tenth = (stage_settings(CONFIG, stage, "ptacl", f) for f in (1.0, 0.1))
+        assert stage_settings(CONFIG, stage, "ptacl") == every
+        assert tenth == (every | {"label_fraction": 0.1} if stage == "finetune" else every)
+        assert stage == "report" or "label_fractions" not in repr(every)
+
+
 def test_the_text_of_settings_does_not_depend_on_the_order_of_keys() -> None:
     reverse = {k: dict(reversed(v.items())) if isinstance(v, dict) else v for k, v in reversed(CONFIG.items())}
     for stage in STAGE_SOURCES:
         assert repr(stage_settings(CONFIG, stage, "ptacl")) == repr(stage_settings(reverse, stage, "ptacl"))
+
+
+def test_a_method_may_train_with_settings_of_its_own() -> None:
+    config = copy.deepcopy(CONFIG)
+    own = {"contrastive": {"tau_l": 0.2, "bins": 5}, "augment": {"cine_roll": True}}
+    config["pretrain"]["methods"]["ptacl_other"] |= own
+    before, after = (stage_settings(c, "pretrain", "ptacl_other") for c in (CONFIG, config))
+    assert after["contrastive"] == before["contrastive"] | own["contrastive"] and after["phase"]["bins"] == 5
+    assert after["augment"] == before["augment"] | own["augment"]
+    assert stage_settings(config, "embed", "ptacl_other")["phase"]["bins"] == 5
+    assert stage_settings(config, "pretrain", "ptacl") == stage_settings(CONFIG, "pretrain", "ptacl")

@@ -1,8 +1,9 @@
 """Stage finetune: labels learnt end to end, from the ECG encoder of a method or from an untrained one (`scratch`)."""
 
+import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from ptacl.errors import PtaclError
 from ptacl.model.build import Regressor, ecg_encoder, load_into
 from ptacl.store import schema
 from ptacl.store.dataset import ECG, PairedDataset
+from ptacl.store.labels import labelled
 from ptacl.training.augment import WINDOWS, Augmentation, crop
-from ptacl.training.checkpoint import load_weights
+from ptacl.training.checkpoint import Progress, load_weights
 from ptacl.training.engine import train
 from ptacl.training.objectives import SupervisedObjective
 from ptacl.training.options import How
@@ -26,8 +28,12 @@ from ptacl.training.stage import encoder_weights, training_digest, write_model
 
 PREDICTIONS, VERSION = "finetune_predictions", 1
 BATCH = 256
+# The splits that labels are learnt from, and the weights chosen by.
+TAUGHT = ("train", "val")
 # Fewer known labels than this in the training split teach nothing.
 LEAST_LABELS = 10
+# With fewer steps than this, few labels would be learnt worse than they could be for want of steps alone.
+LEAST_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,10 @@ class Inputs:
 def finetune(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs, how: How = How()) -> None:  # noqa: B008
     """Writes model.safetensors, config.yaml, history.parquet and predictions.parquet into `inputs.out_dir`.
 
-    `settings`: encoder, method, scale, augment, finetune, targets. Labels are standardised by the training split;
-    predictions are in their units, the mean over the windows 0-5, 2.5-7.5 and 5-10 s, for every pair of every split.
+    `settings`: encoder, method, scale, augment, finetune, targets, label_fraction. Labels are standardised by the
+    training split; predictions are in their units, the mean over the windows 0-5, 2.5-7.5 and 5-10 s, for every pair of
+    every split. Below a label_fraction of 1, training and validation see its people alone; where they are too few to
+    learn from, what is written is the start model with an untrained head, and no prediction.
     """
     if how.gpus > 1 and not launched():
         launch("finetune", method, seed, settings, inputs, how)
@@ -55,9 +63,12 @@ def finetune(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs
         data = PairedDataset.load(
             inputs.pairs, inputs.ecg_dir, Path(), sides=(ECG,), device=engine.device, data=how.data
         )  # fmt: skip
-        labels, mean, sd, targets = _labels(data, inputs.subjects, settings["targets"])
+        taught = _with_labels(data, settings["label_fraction"], seed)
+        # Each part of a batch needs somebody.
+        parts = engine.part.of * settings["finetune"].get("accumulate", 1)
+        labels, mean, sd, targets = _labels(taught, inputs.subjects, settings, max(LEAST_LABELS, parts))
         start = encoder_weights(load_weights(inputs.model), "ecg")
-        model = Regressor(ecg_encoder(settings["encoder"]), len(targets))
+        model = Regressor(ecg_encoder(settings["encoder"]), len(targets or settings["targets"]))
         load_into(model.ecg, start, inputs.model)
         objective = SupervisedObjective(
             model, labels.to(engine.device), settings["scale"], Augmentation(**settings["augment"])
@@ -66,20 +77,43 @@ def finetune(method: str, seed: int, settings: Mapping[str, Any], inputs: Inputs
         digest = training_digest(settings, seed, how, engine, inputs.pairs, [start, learnt])
         # An encoder that has learnt nothing yet has nothing to keep: all its layers move alike.
         scratch = {"layer_decay": 1.0} if settings["method"]["objective"] == "supervised" else {}
-        progress = train(
-            objective, data, settings["finetune"] | scratch, seed, inputs.out_dir / "last.ckpt", digest, engine
-        )
+        progress = Progress()
+        if targets:
+            epochs = {"epochs": _epochs(settings["finetune"], len(taught.of_split("train")))}
+            section = settings["finetune"] | scratch | epochs
+            progress = train(objective, taught, section, seed, inputs.out_dir / "last.ckpt", digest, engine)
         if engine.part.rank == 0:
-            predicted = _predict(model, data, settings["scale"]) * sd + mean
+            predicted = _predict(model, data, settings["scale"]) * sd + mean if targets else torch.empty(0)
             _write_predictions(inputs.out_dir / "predictions.parquet", data, targets, predicted, settings)
             write_model(inputs.out_dir, method, seed, settings, engine, model, progress)
 
 
-def _labels(data: PairedDataset, subjects: Path, targets: list[str]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+def _with_labels(data: PairedDataset, fraction: float, seed: int) -> PairedDataset:
+    """The same pairs, of which only people whose labels are known at a fraction stand in the training and validation splits.
+
+    Of each split its own share: many labels to choose the weights by would be labels too.
+    """
+    people = {split: [s for s, of in zip(data.subject_id, data.split, strict=True) if of == split] for split in TAUGHT}
+    known = {split: labelled(people[split], fraction, seed) for split in TAUGHT}
+    split = [of if s in known.get(of, ()) else "" for s, of in zip(data.subject_id, data.split, strict=True)]
+    return replace(data, split=split)
+
+
+def _epochs(section: Mapping[str, Any], rows: int) -> int:
+    """The configured epochs, or as many more as LEAST_STEPS take with `rows` to learn from."""
+    steps = rows // min(section["batch"], rows)
+    return max(section["epochs"], math.ceil(LEAST_STEPS / steps))
+
+
+def _labels(
+    data: PairedDataset, subjects: Path, settings: Mapping[str, Any], least: int
+) -> tuple[Tensor, Tensor, Tensor, list[str]]:
     """Standardised labels [n, targets], NaN where unknown; mean and SD of the training split; the targets that can be learnt.
 
-    Warns of targets that hardly anybody has, or that are the same for all. Raises PtaclError when none is left.
+    Warns of targets that fewer than `least` people have, or that are the same for all. When none is left, raises PtaclError
+    where all labels are known, and warns below that: the larger fractions of a study are to come out.
     """
+    targets, fraction = settings["targets"], settings["label_fraction"]
     table = read_table(subjects, kind=schema.COHORT_SUBJECTS, version=schema.VERSION[schema.COHORT_SUBJECTS])
     place = {k: i for i, k in enumerate(zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True))}
     rows = [place[k] for k in zip(data.subject_id, data.visit, strict=True)]
@@ -89,15 +123,19 @@ def _labels(data: PairedDataset, subjects: Path, targets: list[str]) -> tuple[Te
         column = table[target].to_pylist() if target in table.column_names else [None] * table.num_rows
         values = np.array([np.nan if column[i] is None else column[i] for i in rows], np.float64)
         known = values[train_rows][np.isfinite(values[train_rows])]
-        if len(known) < LEAST_LABELS or known.std() == 0:
+        if len(known) < least or known.std() == 0:
             left_out.append(target)
         else:
             columns[target] = (values, known.mean(), known.std())
-    reason = f"fewer than {LEAST_LABELS} people of the training split have a value, or all the same"
-    if not columns:
+    share = "" if fraction == 1 else f" at label_fraction {fraction}"
+    reason = f"fewer than {least} people of the training split have a value{share}, or all the same"
+    if not columns and fraction == 1:
         raise PtaclError(f"evaluate.targets: {', '.join(left_out)}: {reason}: nothing to learn")
     if left_out:
-        warnings.warn(f"left out of evaluate.targets: {', '.join(left_out)} ({reason})", stacklevel=2)
+        rest = "" if columns else ": nothing to learn, and no predictions"
+        warnings.warn(f"left out of evaluate.targets: {', '.join(left_out)} ({reason}){rest}", stacklevel=2)
+    if not columns:
+        return torch.empty(len(rows), 0), torch.empty(0), torch.empty(0), []
     values, mean, sd = (np.stack(c, axis=-1) for c in zip(*columns.values(), strict=True))
     labels = torch.tensor((values - mean) / sd, dtype=torch.float32)
     return labels, torch.tensor(mean), torch.tensor(sd), list(columns)

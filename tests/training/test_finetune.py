@@ -9,14 +9,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
 from ptacl.artifacts import read_table
 from ptacl.errors import ArtifactError, PtaclError
 from ptacl.model.build import Regressor, ecg_encoder
+from ptacl.store.dataset import PairedDataset
+from ptacl.store.labels import labelled as labelled_people
 from ptacl.training import finetune as stage
-from ptacl.training.checkpoint import load_weights
-from ptacl.training.engine import Interrupted
-from ptacl.training.finetune import Inputs, finetune
+from ptacl.training.checkpoint import Progress, load_weights
+from ptacl.training.engine import Interrupted, train
+from ptacl.training.finetune import LEAST_STEPS, Inputs, finetune
 from ptacl.training.options import How
 from tests.training.study import (
     COMMON,
@@ -35,6 +38,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:the masked autoencoder still lea
 SECTION = {"epochs": 12, "batch": 8, "lr": 3e-3, "weight_decay": 0.05, "layer_decay": 0.75}
 
 
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many epochs as a test says: most need far fewer steps than a study does."""
+    monkeypatch.setattr(stage, "LEAST_STEPS", 1)
+
+
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """64 people of whom 16 are held out."""
@@ -46,15 +55,16 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def learn(
     study: Study, out: Path, method: str = "scratch", *, subjects: Path | None = None, targets: tuple[str, ...] = ("LVM",),
-    how: How = How(device="cpu"), **changes: Any,
+    how: How = How(device="cpu"), fraction: float = 1.0, seed: int = 0, **changes: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Fine-tunes into `out`; the predictions."""
     objective = "supervised" if method == "scratch" else "mae"
     settings = {k: COMMON[k] for k in ("encoder", "scale", "augment")}
     settings |= {"method": {"objective": objective}, "finetune": SECTION | changes, "targets": list(targets)}
+    settings["label_fraction"] = fraction
     model = study.folder / method / "model.safetensors"
     finetune(
-        method, 0, settings, Inputs(study.pairs, study.folder / "ecg", subjects or study.subjects, model, out), how
+        method, seed, settings, Inputs(study.pairs, study.folder / "ecg", subjects or study.subjects, model, out), how
     )
     return read_table(out / "predictions.parquet", kind=stage.PREDICTIONS, version=stage.VERSION).to_pylist()
 
@@ -234,3 +244,127 @@ def test_a_checkpoint_of_other_recordings_or_labels_is_left_aside(
         learn(labelled, tmp_path / "out", epochs=1, subjects=tmp_path / "a.parquet")
     learn(labelled, tmp_path / "out", epochs=1, subjects=tmp_path / "b.parquet")
     assert "a checkpoint of other settings is left aside" in capsys.readouterr().out
+
+
+def people_of(study: Study, split: str) -> list[str]:
+    return [r["subject_id"] for r in pq.read_table(study.pairs).to_pylist() if r["split"] == split]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_at_a_tenth_of_the_labels_those_of_everyone_else_do_not_matter(
+    labelled: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    """Neither to learn from nor to choose the weights by; those of the tenth do, in both splits."""
+    monkeypatch.setattr(stage, "LEAST_LABELS", 2)
+    rows = pq.read_table(labelled.pairs).to_pylist()
+    people = people_of(labelled, split)
+    known = labelled_people(people, 0.1, 0)
+    lvm = {i: 40 + 100 * s for i, s in enumerate(labelled.size)}
+    # The other way round, so that the best weights would be others.
+    other = {"nobody": {}} | {
+        name: {int(s[1:]): 105 - 10 * (lvm[int(s[1:])] - 105) for s in people if (s in known) == them}
+        for name, them in (("others", False), ("them", True))
+    }
+    found = {}
+    for name, changed in other.items():
+        write_subjects(tmp_path / f"{name}.parquet", rows, lvm | changed)
+        found[name] = learn(labelled, tmp_path / name, subjects=tmp_path / f"{name}.parquet", fraction=0.1)
+    assert found["others"] == found["nobody"] != found["them"]
+    assert [(r["subject_id"], r["visit"], r["split"]) for r in found["nobody"]] == [
+        (r["subject_id"], r["visit"], r["split"]) for r in rows
+    ]
+    assert history(tmp_path / "others") == history(tmp_path / "nobody") != history(tmp_path / "them")
+
+
+@pytest.mark.parametrize(("fraction", "seed"), [(0.5, 0), (0.5, 1), (1.0, 0)])
+def test_all_methods_learn_from_the_same_people(
+    labelled: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fraction: float, seed: int
+) -> None:
+    taught: list[dict[str, list[str]]] = []
+
+    def spy(objective: Any, data: PairedDataset, *rest: Any) -> Any:
+        taught.append({s: [data.subject_id[i] for i in data.of_split(s)] for s in ("train", "val")})
+        return train(objective, data, *rest)
+
+    monkeypatch.setattr(stage, "train", spy)
+    for method in ("scratch", "mae"):
+        learn(labelled, tmp_path / method, method, fraction=fraction, seed=seed, epochs=1)
+    expected = {s: sorted(labelled_people(people_of(labelled, s), fraction, seed)) for s in ("train", "val")}
+    assert taught == [expected, expected]
+    assert [len(v) for v in expected.values()] == [32 * fraction, 16 * fraction]
+
+
+def test_labels_are_standardised_by_the_people_whose_are_known(labelled: Study, tmp_path: Path) -> None:
+    rows = learn(labelled, tmp_path, epochs=1, lr=1e-12, fraction=0.5)
+    people = labelled_people(people_of(labelled, "train"), 0.5, 0)
+    known = [r for r in rows if r["subject_id"] in people and int(r["subject_id"][1:]) % 5 != 4]
+    assert [r["predicted"] for r in rows] == pytest.approx([truth(labelled, known).mean()] * 64, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("least", "epochs", "batch", "accumulate", "done"),
+    [
+        (30, 1, 2, 1, (4, 32)),  # 16 people: 8 steps an epoch
+        (30, 5, 2, 1, (5, 40)),
+        (32, 1, 2, 1, (4, 32)),
+        (33, 1, 2, 1, (5, 40)),
+        (7, 2, 32, 1, (7, 7)),  # a batch cut to 16
+        (7, 2, 18, 3, (7, 7)),  # to 15, of three parts
+        (7, 2, 9, 3, (7, 7)),  # one of 9, the other 7 wait for another epoch
+    ],
+)
+def test_few_labels_are_seen_more_often(
+    labelled: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int, epochs: int, batch: int,
+    accumulate: int, done: tuple[int, int],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(stage, "LEAST_STEPS", least)
+    learn(labelled, tmp_path, fraction=0.5, epochs=epochs, batch=batch, accumulate=accumulate)
+    last = history(tmp_path)[-1]
+    assert (last["epoch"], last["step"]) == done
+
+
+def test_a_study_makes_three_hundred_steps_at_least(
+    labelled: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all labels of a small study too, or half of them would be seen more often than all."""
+    epochs = []
+
+    def spy(_objective: Any, _data: Any, section: dict[str, Any], *_rest: Any) -> Progress:
+        epochs.append(section["epochs"])
+        return Progress()
+
+    monkeypatch.setattr(stage, "train", spy)
+    monkeypatch.setattr(stage, "LEAST_STEPS", LEAST_STEPS)
+    for fraction in (0.5, 1.0):
+        learn(labelled, tmp_path, epochs=30, batch=16, fraction=fraction)
+    assert LEAST_STEPS == 300 and epochs == [300, 150]
+
+
+def test_too_few_labels_leave_an_empty_table_and_the_start_model_with_a_warning(
+    labelled: Study, tmp_path: Path
+) -> None:
+    """Four people of 32. The study's larger fractions come out all the same."""
+    whole = learn(labelled, tmp_path / "whole", epochs=1)
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "last.ckpt").write_bytes(b"of another time")
+    with pytest.warns(
+        UserWarning,
+        match=r"left out of evaluate.targets: LVM, LVEF \(fewer than 10 people of the training split have a value at"
+        r" label_fraction 0.1, or all the same\): nothing to learn, and no predictions",
+    ):
+        assert learn(labelled, tmp_path / "few", "mae", targets=("LVM", "LVEF"), fraction=0.1) == []
+    assert whole
+    empty, full = (pq.read_schema(tmp_path / f / "predictions.parquet") for f in ("few", "whole"))
+    assert empty.equals(full) and history(tmp_path / "few") == []
+    start, found = (load_weights(p / "model.safetensors") for p in (labelled.folder / "mae", tmp_path / "few"))
+    head = {"head.weight": torch.zeros(2, 64), "head.bias": torch.zeros(2)}
+    assert found.keys() == start.keys() | head.keys() and same(found, start | head)
+    about = yaml.safe_load((tmp_path / "few" / "config.yaml").read_text())
+    assert (about["name"], about["label_fraction"], about["targets"]) == ("mae", 0.1, ["LVM", "LVEF"])
+    assert {p.name for p in (tmp_path / "few").iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
+
+
+def test_fewer_people_than_parts_of_a_batch_are_too_few(labelled: Study, tmp_path: Path) -> None:
+    """Sixteen people, of whom a batch of 17 parts would have none to give to one of them."""
+    with pytest.warns(UserWarning, match="fewer than 17 people"):
+        assert learn(labelled, tmp_path, fraction=0.5, batch=17, accumulate=17) == []

@@ -1,5 +1,6 @@
 """Training through the workflow: the paper's setting rehearsed, warm starts pulled in, two processes, fine-tuning, export."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,7 +33,7 @@ pretrain:
   mae: {epochs: 1, batch: 8}
   cine_mae: {epochs: 1, batch: 8}
   contrastive: {epochs: 1, batch: 8}
-  finetune: {epochs: 1, batch: 8}
+  finetune: {epochs: 1, batch: 2, label_fractions: [1.0, 0.1]}
   methods: {ptacl: {loss: {residual: across, warp: systole}, warm_start: {ecg: mae, cmr: cine_mae}}}
 evaluate: {targets: [LVEDV, LVM], reference_predictions: null}
 """
@@ -88,6 +89,19 @@ def test_warm_starts_are_pulled_in_and_two_processes_train_embed_and_fine_tune(c
     assert set(predictions["phenotype"].to_pylist()) == {"LVEDV", "LVM"}
     assert yaml.safe_load((models / "ptacl/seed0/finetune/config.yaml").read_text())["targets"] == ["LVEDV", "LVM"]
 
+    # A tenth of so few people teaches nothing: an empty table, a word in the log, and a study that goes on.
+    for method in ("scratch", "ptacl"):
+        few = pq.read_table(models / method / "seed0/finetune_0.1/predictions.parquet")
+        assert few.num_rows == 0 and few.schema.equals(predictions.schema)
+        log = (study.folder / f"results/small/logs/finetune/{method}/seed0_0.1.log").read_text()
+        assert "fewer than 10 people of the training split have a value at label_fraction 0.1" in log
+
+    # A further share is learnt by itself.
+    assert study.planned("finetune") == {}
+    more = study.folder / "more.yaml"
+    more.write_text("pretrain: {finetune: {label_fractions: [1.0, 0.5, 0.1]}}\n")
+    assert study.planned("finetune", *study.arguments, more.name) == {"finetune_method": 2, "finetune": 1}
+
     # An encoder leaves as one file, and another study may start from it.
     export = [sys.executable, "-m", "ptacl", "export-encoder", str(models / "ptacl/seed0"), "ecg.safetensors"]
     assert subprocess.run(export, cwd=study.folder).returncode == 0
@@ -103,6 +117,18 @@ def test_warm_starts_are_pulled_in_and_two_processes_train_embed_and_fine_tune(c
     refused = study.run("--dry-run", *study.arguments, second.name)
     assert refused.returncode != 0
     assert "pretrain.methods.global.warm_start.ecg: there is no file 'ecg.safetensors'" in refused.stdout
+
+
+def test_every_share_of_the_labels_has_its_own_folder(micro) -> None:
+    """All labels keep the plain name; shares are named as Python prints them, and those not asked for have no rule."""
+    unknown = micro.run("--dry-run", "results/micro/models/mae/seed1/finetune_0.01/predictions.parquet")
+    assert unknown.returncode != 0 and "No rule to produce" in unknown.stdout
+    overlay = micro.overlay("pretrain: {finetune: {label_fractions: [0.01, 0.10, 1, 1.0e-5]}}\n")
+    printed = micro.run("--dry-run", "finetune", "--configfile", "configs/micro.yaml", overlay).stdout
+    found = set(re.findall(r"results/micro/models/mae/seed1/([^/]*)/predictions\.parquet", printed))
+    assert found == {"finetune", "finetune_0.01", "finetune_0.1", "finetune_1e-05"}
+    shown = set(re.findall(r"Fine-tuning mae, seed 1, label fraction (\S+)", printed))
+    assert shown == {"1.0", "0.01", "0.1", "1e-05"}
 
 
 def test_fewer_gpus_than_a_training_asks_for_are_refused_in_words(micro) -> None:
