@@ -12,7 +12,7 @@ import numpy as np
 
 from ptacl.synthetic.latents import Subject, phenotypes
 from ptacl.synthetic.presets import Preset
-from ptacl.synthetic.timing import Timing, filling, timing
+from ptacl.synthetic.timing import Timing, filling, landmarks, timing
 
 ANGLES = 360
 THETA = (np.arange(ANGLES) + 0.5) * 2 * np.pi / ANGLES
@@ -104,22 +104,10 @@ def build_heart(subject: Subject, rng: np.random.Generator, preset: Preset) -> H
 
 
 def _timings(subject: Subject, y: dict[str, float], q: Timing, fine: np.ndarray, curve: np.ndarray) -> dict[str, float]:
-    """The six timings of the rendered heart.
-
-    es_ms: end of ejection, from the R wave; the volume stays least until the mitral valve opens. atrial_fraction: share
-    of the stroke volume that the atrial kick adds (0 in AF). septal_lateral_ms: delay of the lateral behind the septal
-    wall. atrial_kick_phase: start of the kick as phase of the cycle (NaN in AF). mitral_opening_ms: start of filling,
-    from the R wave. peak_filling_rate: steepest rise of LV volume anywhere in the cycle, in EDV per second.
-    """
+    """The six timings of the rendered heart: the landmarks, and the steepest rise of LV volume in EDV per second."""
     rise = np.gradient(curve, fine).max() / (curve[0] - curve.min())
-    return {
-        "es_ms": q.end_systole,
-        "atrial_fraction": q.atrial_fraction,
-        "septal_lateral_ms": max(subject["DYS"], 0.0),
-        "atrial_kick_phase": q.atrial_kick / q.rr if q.atrial_fraction else float("nan"),
-        "mitral_opening_ms": q.mitral_opening,
-        "peak_filling_rate": float(rise * 1000 * y["LVEF"] / 100),
-    }
+    values = landmarks(subject, q) | {"peak_filling_rate": rise * 1000 * y["LVEF"] / 100}
+    return {name: float(value) for name, value in values.items()}
 
 
 def _lv_areas(

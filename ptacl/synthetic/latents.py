@@ -133,30 +133,42 @@ def class_mean(sex: str, disease: str, rhythm: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Subject:
-    """One visit of one person. sex: F | M; disease: none | DCM | HCM | MI; rhythm: normal | LBBB | RBBB | LAFB | AF."""
+    """One visit of one person. sex: F | M; disease: none | DCM | HCM | MI; rhythm: normal | LBBB | RBBB | LAFB | AF.
+
+    The latents are floats, or arrays of one shape for many people of one class; what follows from them is alike.
+    """
 
     sex: str
     disease: str
     rhythm: str
-    latents: dict[str, float]
+    latents: dict[str, Any]
 
-    def __getitem__(self, name: str) -> float:
+    def __getitem__(self, name: str) -> Any:
         return self.latents[name]
 
     @property
-    def age_years(self) -> float:
+    def age_years(self) -> Any:
         return 64 + 7.6 * self["A"]
 
     @property
-    def height_cm(self) -> float:
+    def height_cm(self) -> Any:
         return 176 + 7 * self["H"] if self.sex == "M" else 163 + 6.3 * self["H"]
 
     @property
-    def bmi(self) -> float:
+    def bmi(self) -> Any:
         return 26.8 * np.exp(0.145 * self["B"]) if self.sex == "M" else 25.8 * np.exp(0.17 * self["B"])
 
     @property
-    def systolic_bp(self) -> float:
+    def weight_kg(self) -> Any:
+        return self.bmi * (self.height_cm / 100) ** 2
+
+    @property
+    def bsa_m2(self) -> Any:
+        """Body surface area after DuBois."""
+        return 0.007184 * self.height_cm**0.725 * self.weight_kg**0.425
+
+    @property
+    def systolic_bp(self) -> Any:
         return 140 + 17 * self["P"] if self.sex == "M" else 134 + 18 * self["P"]
 
 
@@ -194,6 +206,14 @@ def phenotypes(latents: Mapping[str, Any]) -> dict[str, Any]:
         "LVCO": sv * np.exp(latents["lnHRm"]) / 1000, "LVM": np.exp(latents["lnLVM"]),
         "RVEDV": rvedv, "RVESV": rvedv - rvsv, "RVSV": rvsv, "RVEF": 100 * rvsv / rvedv,
     }  # fmt: skip
+
+
+INDEXED = ("LVEDV", "LVESV", "LVSV", "LVM", "RVEDV", "RVESV", "RVSV")
+
+
+def indexed(values: Mapping[str, Any], bsa_m2: Any) -> dict[str, Any]:
+    """Volumes (ml/m2) and mass (g/m2) of `values` per body surface, named with a trailing i."""
+    return {f"{name}i": values[name] / bsa_m2 for name in INDEXED}
 
 
 def qt_regression_ms(rate_bpm: Any, sex: str) -> Any:

@@ -63,11 +63,10 @@ def write_phenotypes(path: Path, seed: int, visits: Sequence[Visit]) -> None:
 def _person_columns(v: Visit, seed: int) -> dict[str, str]:
     rng = np.random.default_rng([seed, v.index, 5, v.visit])
     s, i = v.subject, v.visit
-    weight = s.bmi * (s.height_cm / 100) ** 2
     columns = {
         "31-0.0": "1" if s.sex == "M" else "0", "50-0.0": f"{s.height_cm:.1f}",
         f"21003-{i}.0": f"{s.age_years:.0f}", f"12144-{i}.0": f"{s.height_cm:.1f}",
-        f"21002-{i}.0": f"{weight:.1f}", f"21001-{i}.0": f"{s.bmi:.2f}",
+        f"21002-{i}.0": f"{s.weight_kg:.1f}", f"21001-{i}.0": f"{s.bmi:.2f}",
     }  # fmt: skip
     for array in (0, 1):
         columns[f"4080-{i}.{array}"] = f"{s.systolic_bp + rng.normal(0, 3):.0f}"
@@ -98,7 +97,7 @@ def write_withdrawals(folder: Path, visits: Sequence[Visit]) -> None:
 
 
 def write_expected(path: Path, seed: int, visits: Sequence[Visit]) -> None:
-    """Posterior means of every phenotype: clean, meas, meas_covariates."""
+    """Posterior means of every phenotype and timing: clean, meas, meas_covariates. No row where a rhythm has none."""
     subjects = [v.subject for v in visits]
     exact = [{n: s[n] for n in VISIBLE} for s in subjects]
     noisy = [measured(v.subject, np.random.default_rng([seed, v.index, 6, v.visit])) for v in visits]
@@ -107,14 +106,15 @@ def write_expected(path: Path, seed: int, visits: Sequence[Visit]) -> None:
         ("clean", exact, False, False), ("meas", noisy, True, False), ("meas_covariates", noisy, True, True),
     ):  # fmt: skip
         for name, values in sorted(expected_phenotypes(subjects, seen, is_noisy, covariates).items()):
+            found = [(v, x) for v, x in zip(visits, values, strict=True) if not np.isnan(x)]
             tables.append(
                 pa.table(
                     {
-                        "subject_id": pa.array([v.eid for v in visits]),
-                        "visit": pa.array([v.visit for v in visits], pa.int8()),
-                        "phenotype": pa.array([name] * len(visits)),
-                        "reference": pa.array([reference] * len(visits)),
-                        "value": pa.array(values, pa.float64()),
+                        "subject_id": pa.array([v.eid for v, _ in found], pa.string()),
+                        "visit": pa.array([v.visit for v, _ in found], pa.int8()),
+                        "phenotype": pa.array([name] * len(found), pa.string()),
+                        "reference": pa.array([reference] * len(found), pa.string()),
+                        "value": pa.array([x for _, x in found], pa.float64()),
                     }
                 )
             )
