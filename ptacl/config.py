@@ -30,6 +30,7 @@ def check_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[s
     _check_methods(filled)
     _check_training(filled)
     _check_sizes(filled)
+    _check_evaluation(filled)
     return filled
 
 
@@ -243,6 +244,18 @@ def _check_sizes(config: Mapping[str, Any]) -> None:
                 f"pretrain.methods.{method}.warm_start.cmr: must be none or a file for pretrain.encoder.size tiny, whose"
                 " cine encoder has no patches to hide"
             )
+
+
+def _check_evaluation(config: Mapping[str, Any]) -> None:
+    evaluate, definitions = config["evaluate"], config["pretrain"]["methods"]
+    if 1.0 not in evaluate["label_fractions"]:
+        raise ConfigError(
+            f"evaluate.label_fractions: {evaluate['label_fractions']} lacks 1.0, which is what is compared"
+        )
+    for i, pair in enumerate(evaluate["compare"]):
+        for method in pair:
+            if method not in definitions:
+                raise ConfigError(f"evaluate.compare[{i}]: {method!r} is not one of {', '.join(definitions)}")
 
 
 def _with_defaults(validator_class: Any) -> Any:

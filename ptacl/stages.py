@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 _COMMON = ["ptacl/__init__.py", "ptacl/artifacts.py", "ptacl/errors.py"]
 _MODEL = ["ptacl/model", "ptacl/store", "ptacl/training"]
 _WITHDRAWALS = [f"ptacl/cohort/{name}.py" for name in ("__init__", "identity", "text", "withdrawals")]
-_EVALUATION = ["ptacl/evaluation", "ptacl/cohort"]
+_EVALUATION = ["ptacl/evaluation", "ptacl/cohort", "ptacl/store/__init__.py", "ptacl/store/labels.py"]
 # For people at the command line: no stage imports them.
 TOOLS = {
     "ptacl/cohort/verify.py", "ptacl/cohort/listing.py", "ptacl/cmr/inspect.py", "ptacl/ecg/inspect.py",
@@ -35,6 +35,7 @@ STAGE_SOURCES: dict[str, list[str]] = {
     "finetune": [*_MODEL, *_WITHDRAWALS],
     "embed": [*_MODEL, *_WITHDRAWALS, "ptacl/evaluation/__init__.py", "ptacl/evaluation/embed.py"],
     "evaluate": _EVALUATION,
+    "compare": _EVALUATION,
     "report": ["ptacl/report", "ptacl/store", *_EVALUATION],
 }
 
@@ -60,8 +61,12 @@ def stage_settings(
     Left out on purpose: lists of methods, seeds and label fractions, threads, device, and paths of outputs.
     """
     source, ecg, cmr, pretrain = (config["cohort"]["source"], config["ecg"], config["cmr"], config["pretrain"])
-    if stage in ("synthetic", "cohort", "evaluate"):
+    if stage in ("synthetic", "cohort"):
         settings = dict(config[stage])
+    elif stage in ("evaluate", "compare"):
+        # What is compared changes no score; protocols decide which jobs there are, and nothing of any.
+        left_out = {"protocols"} if stage == "compare" else {"protocols", "compare"}
+        settings = {k: v for k, v in config["evaluate"].items() if k not in left_out}
     elif stage == "ecg":
         settings = {k: v for k, v in ecg.items() if k != "scale"} | {"source": source}
     elif stage == "cmr":

@@ -22,6 +22,9 @@ rule report:
         page=report(result("report/index.html"), category="Report"),
         regression=result("tables/regression_probe.csv"),
         retrieval=result("tables/retrieval.csv"),
+        nuisances=result("tables/nuisances.csv"),
+        differences=result("tables/differences.csv"),
+        finetune=[result("tables/regression_finetune.csv")] if FINETUNE_SCORED else [],
     log:
         log_of("report"),
     benchmark:

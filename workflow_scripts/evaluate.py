@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ptacl.cohort.withdrawals import refuse_withdrawn
-from ptacl.evaluation.stage import evaluate
+from ptacl.evaluation.stage import Study, evaluate
 from ptacl.logs import stage_log
 
 with stage_log(snakemake.log[0]):
@@ -14,11 +14,13 @@ with stage_log(snakemake.log[0]):
     evaluate(
         snakemake.wildcards.method,
         int(snakemake.wildcards.seed),
-        snakemake.params.settings,
+        Study(
+            snakemake.params.settings,
+            Path(snakemake.input.subjects),
+            list(map(Path, snakemake.input.ecg)),
+            split=snakemake.params.split,
+        ),
         Path(snakemake.input.embeddings),
-        Path(snakemake.input.subjects),
-        Path(snakemake.output.regression),
-        Path(snakemake.output.retrieval),
-        Path(snakemake.output.predictions),
+        {kind: Path(path) for kind, path in snakemake.output.items()},
         feature=snakemake.params.feature,
     )

@@ -14,14 +14,16 @@ from ptacl.model import phase
 from ptacl.model.build import EcgOnly, ecg_encoder
 from ptacl.model.ptacl import Ptacl, ecg_bin_weights, pooled, takes_part
 from ptacl.store.dataset import CINE, ECG, Batch, PairedDataset
+from ptacl.store.timing import Timing
 from ptacl.training.augment import WINDOWS, cine_input, crop
 from ptacl.training.checkpoint import load_weights
 from ptacl.training.objectives import loss_settings
 from ptacl.training.processes import pick_device
 
-EMBEDDINGS, VERSION = "embeddings", 1
+EMBEDDINGS, VERSION = "embeddings", 2
 COLUMNS = (
-    "ecg_feature", "cmr_feature", "ecg_proj", "cmr_proj", "ecg_phase", "cmr_phase", "ecg_phase_feature",
+    "ecg_feature", "cmr_feature", "ecg_proj", "cmr_proj", "ecg_phase", "cmr_phase", "cmr_phase_shifted",
+    "ecg_phase_feature",
 )  # fmt: skip
 BATCH = 128
 
@@ -85,6 +87,8 @@ def _embed_batch(model: Ptacl | EcgOnly, batch: Batch, settings: Mapping[str, An
     if isinstance(model, Ptacl):
         c = model.cmr(cine_input(batch.cine))
         cmr_bins = pooled(c, model.cmr_bin_weights(batch.timing, loss), loss.center)
+        shifted, timing = _from_mid_cycle(batch)
+        shifted_bins = pooled(model.cmr(cine_input(shifted)), model.cmr_bin_weights(timing, loss), loss.center)
         u = torch.stack([model.ecg_head(e) for e in whole]).mean(0)
         columns |= {
             "cmr_feature": _rows(c.mean(1)),
@@ -94,8 +98,17 @@ def _embed_batch(model: Ptacl | EcgOnly, batch: Batch, settings: Mapping[str, An
                 F.normalize(model.ecg_head(ecg_bins - middle if loss.center else ecg_bins), dim=-1).flatten(1), ok
             ),
             "cmr_phase": _rows(F.normalize(model.cmr_head(cmr_bins), dim=-1).flatten(1), ok),
+            "cmr_phase_shifted": _rows(F.normalize(model.cmr_head(shifted_bins), dim=-1).flatten(1), ok),
         }
     return columns
+
+
+def _from_mid_cycle(batch: Batch) -> tuple[Tensor, Timing]:
+    """The cines with their time axis shifted by half a cycle, and the phase of their first frame shifted along."""
+    frames = batch.cine.shape[2]
+    first = frames // 2
+    phase_0 = (batch.timing.phase_0 + first / frames) % 1.0
+    return batch.cine.roll(-first, 2), batch.timing.changed(phase_0=phase_0)
 
 
 def _rows(x: Tensor, keep: Tensor | None = None) -> list[Any]:

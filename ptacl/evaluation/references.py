@@ -1,6 +1,6 @@
 """Reference rows: what is reached without the method, and what could be reached at best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +10,46 @@ import pyarrow.parquet as pq
 
 from ptacl.artifacts import read_tensors
 from ptacl.errors import ConfigError
+from ptacl.evaluation.regression import Fit
 from ptacl.evaluation.ridge import probe
-from ptacl.evaluation.tables import Targets
+from ptacl.evaluation.rows import Rows, Targets
+from ptacl.store.labels import labelled
 
 BEAT_COMPONENTS, BEAT_STRIDE = 100, 4
+PROBE, FULL = "probe", 1.0
 
 
-def reference_predictions(
-    pairs: list[dict[str, Any]], targets: Targets, ecg_dir: Path, settings: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    """Predictions [n, targets] by name of the reference: chance, sex, covariates, median_beat, ceiling_*."""
-    keys = [(r["subject_id"], r["visit"]) for r in pairs]
-    subjects = [s for s, _ in keys]
-    train = np.array([r["split"] == "train" for r in pairs])
-    found: dict[str, np.ndarray] = {"chance": _training_mean(targets.values, train)}
-    sex = targets.column("sex")
+def references(
+    rows: Rows, targets: Targets, beats: np.ndarray, settings: Mapping[str, Any], seeds: Sequence[int]
+) -> Iterator[tuple[Fit, np.ndarray]]:
+    """Fits and their predictions [rows, targets]: chance, sex, covariates, median_beat (`beats`), and ceilings.
+
+    Covariates and median beat also at every label fraction, for the labelled people of every seed, as methods are.
+    """
+    train = rows.split == "train"
+    yield Fit("chance", PROBE, "nothing"), _training_mean(targets.values, train)
+    sex, covariates = rows.column("sex"), rows.covariates(settings["covariates"])
     if np.isfinite(sex).any():
-        found["sex"] = probe(sex[:, None], targets.values, subjects, train)
-    covariates = np.array([targets.column(c) for c in settings["covariates"]]).reshape(-1, len(pairs)).T
-    if np.isfinite(covariates).any():
-        found["covariates"] = probe(covariates, targets.values, subjects, train)
-    found["median_beat"] = probe(_beat_components(pairs, ecg_dir, train), targets.values, subjects, train)
+        yield Fit("sex", PROBE, "sex"), probe(sex[:, None], targets.values, rows.subjects, train)
+    known = {"covariates": ("covariates", covariates)} if np.isfinite(covariates).any() else {}
+    for name, (inputs, features) in (known | {"median_beat": ("ecg", beats)}).items():
+        for fraction in settings["label_fractions"]:
+            for seed in seeds if fraction < FULL else seeds[:1]:
+                fitted = labelled_rows(rows, fraction, seed)
+                yield Fit(name, PROBE, inputs, fraction), probe(features, targets.values, rows.subjects, fitted)
     if settings["reference_predictions"]:
-        found |= _from_table(Path(settings["reference_predictions"]), keys, targets.names)
-    return found
+        for name, predicted in _from_table(Path(settings["reference_predictions"]), rows.keys, targets.names).items():
+            inputs = "covariates_ecg" if name.endswith("_covariates") else "ecg"
+            yield Fit(name, PROBE, inputs), predicted
+
+
+def labelled_rows(rows: Rows, fraction: float, seed: int) -> np.ndarray:
+    """Bool: rows of the training split whose labels are known at a fraction."""
+    train = rows.split == "train"
+    if fraction == FULL:
+        return train
+    known = labelled([s for s, t in zip(rows.subjects, train.tolist(), strict=True) if t], fraction, seed)
+    return train & np.array([s in known for s in rows.subjects])
 
 
 def _training_mean(values: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -43,7 +59,7 @@ def _training_mean(values: np.ndarray, train: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.where(count > 0, mean, np.nan), values.shape)
 
 
-def _beat_components(pairs: list[dict[str, Any]], ecg_dir: Path, train: np.ndarray) -> np.ndarray:
+def beat_components(pairs: Sequence[Mapping[str, Any]], ecg_dir: Path) -> np.ndarray:
     """Principal components (of the training split) of the median beat and the heart rate: [n, <= 101]."""
     beats: list[np.ndarray] = []
     shards: dict[int, np.ndarray] = {}
@@ -52,13 +68,13 @@ def _beat_components(pairs: list[dict[str, Any]], ecg_dir: Path, train: np.ndarr
             path = ecg_dir / f"{r['shard']:04d}.safetensors"
             shards[r["shard"]] = read_tensors(path, kind="ecg_tensors", version=1)["median_beat"]
         beats.append(shards[r["shard"]][r["ecg_row"], :, ::BEAT_STRIDE].ravel())
-    x = np.array(beats, np.float64)
+    x, train = np.array(beats, np.float64), np.array([r["split"] == "train" for r in pairs], bool)
     rate = np.array([[r["heart_rate_bpm"] if r["heart_rate_bpm"] is not None else np.nan] for r in pairs], float)
     if not train.any():
         return rate
     x -= x[train].mean(0)
-    _, _, vt = np.linalg.svd(x[train], full_matrices=False)
-    return np.hstack([x @ vt[: min(BEAT_COMPONENTS, train.sum() // 2 + 1)].T, rate])
+    _, vectors = np.linalg.eigh(x[train].T @ x[train])
+    return np.hstack([x @ vectors[:, ::-1][:, : min(BEAT_COMPONENTS, train.sum() // 2 + 1)], rate])
 
 
 def _from_table(path: Path, keys: Sequence[tuple[str, int]], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -73,9 +89,10 @@ def _from_table(path: Path, keys: Sequence[tuple[str, int]], names: Sequence[str
         ) from None
     place, column = {k: i for i, k in enumerate(keys)}, {n: j for j, n in enumerate(names)}
     found: dict[str, np.ndarray] = {}
-    for r in table.to_pylist():
-        i, j = place.get((r["subject_id"], r["visit"])), column.get(r["phenotype"])
-        if i is not None and j is not None:
-            name = f"ceiling_{r['reference']}"
-            found.setdefault(name, np.full((len(keys), len(names)), np.nan))[i, j] = r["value"]
+    columns = (table[c].to_pylist() for c in ("subject_id", "visit", "phenotype", "reference", "value"))
+    for subject, visit, phenotype, reference, value in zip(*columns, strict=True):
+        i, j = place.get((subject, visit)), column.get(phenotype)
+        if i is not None and j is not None and value is not None:
+            name = f"ceiling_{reference}"
+            found.setdefault(name, np.full((len(keys), len(names)), np.nan))[i, j] = value
     return dict(sorted(found.items()))

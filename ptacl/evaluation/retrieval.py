@@ -4,174 +4,324 @@ Intervals resample queries with the gallery fixed. Ties are broken so that they 
 expectation over the tied places, phenotype similarity the order of the gallery.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ptacl.evaluation.statistics import Estimate, mean_estimate, median_estimate
+from ptacl.evaluation import neighbours
+from ptacl.evaluation.neighbours import normalised
+from ptacl.evaluation.statistics import Estimate, Resampling, mean_estimates, median_estimate
+from ptacl.evaluation.tables import Row
 
-IDENTIFICATION_K, PHENOTYPE_K, NDCG_K = (1, 5, 10), (1, 3, 5, 10), 10
+IDENTIFICATION_K, PHENOTYPE_K, FIRST = (1, 5, 10), (1, 3, 5, 10), 10
 RELEVANT_SD = 0.5
+# What of the similarity of phenotypes is kept for every query.
+COMPARED = {("precision", FIRST), ("abs_difference", FIRST)}
 # Cosines closer than this are equal: they differ by the order in which they were summed.
 TIE = 1e-12
 
+# What retrieval found for the queries: columns of tables.QUERIES, and the numbers of the queries' rows as `rows`.
+Queries = dict[str, Any]
+
 
 @dataclass(frozen=True)
-class Draws:
-    """Bootstrap draws and their seed."""
+class Gallery:
+    """The rows that are searched and searched for: those of one split, `person` by row, in the draws of `resampling`."""
 
-    number: int
-    seed: int
+    resampling: Resampling
 
+    @property
+    def person(self) -> np.ndarray:
+        """Number of the person behind each row."""
+        return self.resampling.person
 
-def normalised(x: np.ndarray) -> np.ndarray:
-    """Rows of unit length; rows of zeros stay zeros, and rows that are not finite become zeros: alike to nobody."""
-    x = np.where(np.isfinite(x).all(1, keepdims=True), x, 0.0)
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(length > 0, length, 1)
+    @property
+    def first_visits(self) -> np.ndarray:
+        """Numbers of each person's first row; rows are in the order of person and visit."""
+        return np.unique(self.person, return_index=True)[1]
 
 
 def identification(
-    query: np.ndarray, gallery: np.ndarray, subjects: Sequence[str], direction: str, draws: Draws
-) -> list[dict[str, Any]]:
-    """Is row i of the gallery [n, D] found from row i of the queries [n, D]? One visit per subject."""
-    n = len(query)
-    similarity = normalised(query) @ normalised(gallery).T
-    own = similarity.diagonal()[:, None]
-    better, tied = (similarity > own + TIE).sum(1), (np.abs(similarity - own) <= TIE).sum(1)
+    query: np.ndarray, gallery: np.ndarray, direction: str, of: Gallery, exact_up_to: int = neighbours.EXACT_UP_TO
+) -> tuple[list[Row], list[Queries]]:
+    """Is row i of the gallery [n, D] found from row i of the queries [n, D]? First visits only."""
+    rows = of.first_visits
+    q, g, n = normalised(query[rows]), normalised(gallery[rows]), len(rows)
+    table: list[Row] = []
+    queries: list[Queries] = []
+
+    def add(metric: str, k: int | None, value: np.ndarray, chance: float, oracle: float, median: bool = False) -> None:
+        if median:
+            estimate = median_estimate(value, rows, of.resampling)
+        else:
+            (estimate,) = mean_estimates(value[:, None], rows, of.resampling)
+        table.append(_row("identification", direction, None, metric, k, estimate, chance, oracle, n, n))
+        queries.append(_queries("identification", direction, None, metric, k, rows, value))
+
+    if n > exact_up_to:
+        nobody = np.full(n, -1)
+        found, recall = neighbours.approximate(q, g, nobody, np.arange(n), max(IDENTIFICATION_K))
+        for k in IDENTIFICATION_K:
+            add("recall", k, (found[:, :k] == np.arange(n)[:, None]).any(1).astype(float), k / n, 1.0)
+        note = f"not known: only the first {FIRST} of {n:,} were searched for, and {recall:.1%} of them found"
+        for metric in ("median_rank", "mrr"):
+            unknown = Estimate(None, None, None, note)
+            table.append(_row("identification", direction, None, metric, None, unknown, None, 1.0, n, n))
+        return table, queries
+    better, tied = _places_of_partner(q, g)
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n + 1))])
-    rows = []
     for k in IDENTIFICATION_K:
         hit = np.clip((k - better) / np.maximum(tied, 1), 0, 1).astype(float)
-        estimate = mean_estimate(hit, subjects, draws.number, draws.seed)
-        rows.append(_row("identification", direction, None, "recall", k, estimate, min(1, k / max(n, 1)), 1.0, n, n))
-    rank = better + (tied + 1) / 2
-    estimate = median_estimate(rank, subjects, draws.number, draws.seed)
-    rows.append(_row("identification", direction, None, "median_rank", None, estimate, (n + 1) / 2, 1.0, n, n))
+        add("recall", k, hit, min(1, k / max(n, 1)), 1.0)
+    add("median_rank", None, better + (tied + 1) / 2, (n + 1) / 2, 1.0, median=True)
     reciprocal = (harmonic[better + tied] - harmonic[better]) / np.maximum(tied, 1)
-    estimate = mean_estimate(reciprocal, subjects, draws.number, draws.seed)
-    chance = float(harmonic[-1] / max(n, 1))
-    rows.append(_row("identification", direction, None, "mrr", None, estimate, chance, 1.0, n, n))
-    return rows
+    add("mrr", None, reciprocal, float(harmonic[-1] / max(n, 1)), 1.0)
+    return table, queries
+
+
+def _places_of_partner(query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of the gallery are nearer than the partner of each query, and how many as near, itself included."""
+    better, tied = np.zeros(len(query), int), np.zeros(len(query), int)
+    for first in range(0, len(query), neighbours.BLOCK):
+        block = slice(first, min(first + neighbours.BLOCK, len(query)))
+        similarity = query[block] @ gallery.T
+        own = similarity[np.arange(len(similarity)), np.arange(block.start, block.stop)][:, None]
+        better[block], tied[block] = (similarity > own + TIE).sum(1), (np.abs(similarity - own) <= TIE).sum(1)
+    return better, tied
+
+
+@dataclass(frozen=True)
+class Phenotype:
+    """A phenotype of a gallery, and what a blind and a perfect search would find.
+
+    values: [rows], NaN where unknown. sd: of the training split. others: size of each row's gallery, its own person left
+    out. place: of each row among the sorted values; those relevant to it lie from `low` up to `high`, its own person
+    included; `relevant` counts the others. ideal: discounted gain of a perfect search. chance, oracle: [rows] by (metric, k).
+    """
+
+    name: str
+    values: np.ndarray
+    sd: float
+    others: np.ndarray
+    place: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    relevant: np.ndarray
+    ideal: np.ndarray
+    chance: Mapping[tuple[str, int | None], np.ndarray]
+    oracle: Mapping[tuple[str, int | None], np.ndarray]
+
+    @property
+    def known(self) -> np.ndarray:
+        """Numbers of the rows whose value is known."""
+        return np.flatnonzero(np.isfinite(self.values))
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is anything to find."""
+        return bool(np.isfinite(self.sd) and self.sd > 0 and len(self.known) > 1)
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """The numbers of neighbours that every query has."""
+        return tuple(k for k in PHENOTYPE_K if k <= self.others[self.known].min(initial=len(self.values)))
+
+
+def phenotype(name: str, values: np.ndarray, sd: float, of: Gallery) -> Phenotype:
+    """What is to be found of a phenotype, values [rows]. Relevant: within half a training-split SD."""
+    n = len(values)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    v, person, m = values[order], of.person[order], len(order)
+    scale = sd if np.isfinite(sd) and sd > 0 else 1.0
+    low = np.searchsorted(v, v - RELEVANT_SD * scale)
+    high = np.searchsorted(v, v + RELEVANT_SD * scale, side="right")
+    # Sums over everybody, from the sorted values; then what the own person adds is taken away.
+    place, z, sums = np.arange(m), (v - v.mean() if m else v) / scale, np.concatenate([[0.0], np.cumsum(v)])
+    others, relevant = np.full(m, m), (high - low).astype(float)
+    distance = v * (2 * place - m) + sums[-1] - 2 * sums[:-1]
+    gain = np.exp(-z) * np.cumsum(np.exp(z)) + np.exp(z) * np.cumsum(np.exp(-z)[::-1])[::-1] - 1
+    for i, j in _same_person(person):
+        others[i] -= 1
+        relevant[i] -= low[i] <= j < high[i]
+        distance[i] -= abs(v[i] - v[j])
+        gain[i] -= np.exp(-abs(v[i] - v[j]) / scale)
+    nearest = _nearest(v, person)
+    chance: dict[tuple[str, int | None], np.ndarray] = {}
+    oracle: dict[tuple[str, int | None], np.ndarray] = {}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        some = np.where(relevant > 0, relevant, np.nan)
+        one = some / some
+        for k in PHENOTYPE_K:
+            chance["precision", k], oracle["precision", k] = relevant / others, np.minimum(relevant, k) / k
+            chance["recall", k], oracle["recall", k] = k / others * one, np.minimum(relevant, k) / some
+            chance["abs_difference", k], oracle["abs_difference", k] = distance / others, nearest[:, :k].mean(1)
+        harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, m + 1))])[others] / others
+        # Expectation of the average precision under a random order.
+        chance["map", None] = ((some - 1) / np.maximum(others - 1, 1) * (1 - harmonic) + harmonic) * one
+        oracle["map", None] = one
+        ideal = np.exp(-nearest / scale) @ _DISCOUNT
+        chance["ndcg", FIRST] = gain / others * _DISCOUNT.sum() / ideal
+        oracle["ndcg", FIRST] = np.ones(m)
+
+    def by_row(x: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
+        full = np.full(n, otherwise, x.dtype)
+        full[order] = x
+        return full
+
+    return Phenotype(
+        name, values, sd, by_row(others, 0), by_row(place, -1), by_row(low, 0), by_row(high, 0), by_row(relevant),
+        by_row(ideal),
+        {key: by_row(x) for key, x in chance.items()}, {key: by_row(x) for key, x in oracle.items()},
+    )  # fmt: skip
+
+
+_DISCOUNT = 1 / np.log2(np.arange(FIRST) + 2)
+
+
+def _same_person(person: np.ndarray) -> list[tuple[int, int]]:
+    """All ordered pairs of places with the same person, each with itself included."""
+    places: dict[int, list[int]] = {}
+    for i, p in enumerate(person.tolist()):
+        places.setdefault(p, []).append(i)
+    return [(i, j) for group in places.values() for i in group for j in group]
+
+
+def _nearest(v: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """The smallest differences of sorted values to those of other people, ascending: [n, FIRST], infinite where too few."""
+    reach = FIRST + int(np.bincount(person).max(initial=1))
+    around = np.arange(len(v))[:, None] + np.arange(-reach, reach + 1)
+    inside = np.clip(around, 0, max(len(v) - 1, 0))
+    other = (around == inside) & (person[inside] != person[:, None])
+    return np.sort(np.where(other, np.abs(v[inside] - v[:, None]), np.inf), axis=1)[:, :FIRST]
 
 
 def phenotype_similarity(
     query: np.ndarray,
     gallery: np.ndarray,
-    subjects: Sequence[str],
-    phenotypes: dict[str, np.ndarray],
-    train_sd: dict[str, float],
+    phenotypes: list[Phenotype],
     direction: str,
-    draws: Draws,
-) -> list[dict[str, Any]]:
-    """Have the nearest of the gallery a similar phenotype? Rows of query and gallery are the same visits.
+    of: Gallery,
+    exact_up_to: int = neighbours.EXACT_UP_TO,
+) -> tuple[list[Row], list[Queries]]:
+    """Have the nearest of the gallery a similar phenotype? Rows of query and gallery [n, D] are the same visits.
 
-    Relevant: within half a training-split SD. Everything of the query's own person is left out of the gallery.
+    Everything of the query's own person is left out of the gallery, and for each phenotype those in whom it is unknown.
     """
-    person = np.unique(np.asarray(subjects), return_inverse=True)[1] if len(subjects) else np.zeros(0, int)
-    similarity = (normalised(query) @ normalised(gallery).T).astype(np.float32)
-    similarity[person[:, None] == person[None]] = -np.inf
-    order = np.argsort(-similarity, axis=1, kind="stable")
-    rows: list[dict[str, Any]] = []
-    for name, values in phenotypes.items():
-        sd = train_sd.get(name, float("nan"))
-        known = np.flatnonzero(np.isfinite(values))
-        if not np.isfinite(sd) or sd <= 0 or len(known) < 2:
-            note = f"{len(known)} test rows, training SD {sd:.3g}; at least two rows and a spread are needed"
+    q, g, person, n = normalised(query), normalised(gallery), of.person, len(query)
+    usable = [p for p in phenotypes if p.usable]
+    values = {p.name: {key: np.full(n, np.nan) for key in p.chance} for p in usable}
+    recall = None
+    if n <= exact_up_to:
+        for block, order in neighbours.ordered(q, g, person, person):
+            for p in usable:
+                _score_block(p, block, order, values[p.name])
+    else:
+        for p in usable:
+            known = p.known
+            found, recall = neighbours.approximate(q[known], g[known], person[known], person[known], FIRST)
+            _score_first(p, known, known[found], found >= 0, values[p.name])
+    table: list[Row] = []
+    queries: list[Queries] = []
+    keys = [(p, key) for p in usable for key in p.chance if key[1] is None or key[1] in p.ks]
+    every = np.stack([values[p.name][key] for p, key in keys], 1) if keys else np.zeros((n, 0))
+    for p in phenotypes:
+        if not p.usable:
+            note = f"{len(p.known)} rows, training SD {p.sd:.3g}; at least two rows and a spread are needed"
             nothing = Estimate(None, None, None, note)
-            rows.append(_row("phenotype", direction, name, "map", None, nothing, None, None, 0, len(known)))
-            continue
-        # Gallery of those whose phenotype is known, in the order of each query, own person last.
-        inside = np.zeros(len(values), bool)
-        inside[known] = True
-        ranked = order[known]
-        ranked = ranked[inside[ranked]].reshape(len(known), len(known))
-        others = (person[ranked] != person[known][:, None]).sum(1)
-        scores = _phenotype_scores(values, known, ranked, others, sd)
-        who = [subjects[i] for i in known.tolist()]
-        for (metric, k), (value, chance, oracle) in scores.items():
-            estimate = mean_estimate(value, who, draws.number, draws.seed)
-            rows.append(
-                _row(
-                    "phenotype", direction, name, metric, k, estimate, _mean(chance), _mean(oracle),
-                    int(round(others.mean())), int(np.isfinite(value).sum()),
-                )
-            )  # fmt: skip
-    return rows
+            table.append(_row("phenotype", direction, p.name, "map", None, nothing, None, None, 0, len(p.known)))
+    for (p, (metric, k)), value, e in zip(
+        keys, every.T, mean_estimates(every, np.arange(n), of.resampling), strict=True
+    ):
+        known, size = p.known, int(round(p.others[p.known].mean()))
+        if metric == "map" and recall is not None:
+            note = f"not known: only the first {FIRST} of {size:,} were searched for, and {recall:.1%} of them found"
+            e = Estimate(None, None, None, note)
+        chance, oracle = _mean(p.chance[metric, k]), _mean(p.oracle[metric, k])
+        n_scored = int(np.isfinite(value).sum())
+        table.append(_row("phenotype", direction, p.name, metric, k, e, chance, oracle, size, n_scored))
+        if (metric, k) in COMPARED:
+            queries.append(_queries("phenotype", direction, p.name, metric, k, known, value[known]))
+    return table, queries
 
 
-Scores = dict[tuple[str, int | None], tuple[np.ndarray, np.ndarray, np.ndarray]]
+Values = Mapping[tuple[str, int | None], np.ndarray]
 
 
-def _phenotype_scores(
-    values: np.ndarray, known: np.ndarray, ranked: np.ndarray, others: np.ndarray, sd: float
-) -> Scores:
-    """Per query: value, chance and oracle of every metric. `others`: gallery size of each query."""
-    n = ranked.shape[1]
-    in_gallery = np.arange(n) < others[:, None]
-    difference = np.where(in_gallery, np.abs(values[ranked] - values[known][:, None]), np.nan)
-    relevant = difference <= RELEVANT_SD * sd
-    total = relevant.sum(1).astype(float)
-    nearest = np.sort(difference, axis=1)  # NaN last
-    scores: Scores = {}
-    for k in PHENOTYPE_K:
-        if k > others.min():
-            continue
-        hits = relevant[:, :k].sum(1)
-        scores["precision", k] = hits / k, total / others, np.minimum(total, k) / k
-        some = np.where(total > 0, total, np.nan)
-        scores["recall", k] = hits / some, np.where(total > 0, k / others, np.nan), np.minimum(total, k) / some
-        mean_of_all = np.nanmean(difference, axis=1)
-        scores["abs_difference", k] = difference[:, :k].mean(1), mean_of_all, nearest[:, :k].mean(1)
-    scores["map", None] = _average_precision(relevant, total, others)
-    if others.min() >= NDCG_K:
-        scores["ndcg", NDCG_K] = _ndcg(difference / sd, nearest / sd)
-    return scores
+def _score_block(p: Phenotype, block: slice, order: np.ndarray, values: Values) -> None:
+    """Fills in every metric for a block of queries from their whole galleries in order, int [block, n]."""
+    rows = np.arange(block.start, block.stop)
+    inside = p.place[rows] >= 0
+    rows, place = rows[inside], p.place[order[inside]]
+    if not len(rows):
+        return
+    if len(p.known) < len(p.values):
+        place = place[place >= 0].reshape(len(rows), -1)
+    relevant = ((place >= p.low[rows, None]) & (place < p.high[rows, None])).astype(np.float32)
+    if p.others[rows].min() < place.shape[1] - 1:  # more of the own person than the query: last, and not relevant
+        relevant[np.arange(place.shape[1]) >= p.others[rows, None]] = 0
+    else:
+        relevant[:, -1] = 0
+    first = order[inside][:, :FIRST] if len(p.known) == len(p.values) else _rows_of(p, place[:, :FIRST])
+    _score_first(p, rows, first, np.ones_like(first, bool), values, relevant[:, :FIRST])
+    hits = np.cumsum(relevant, axis=1)
+    hits *= relevant
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values["map", None][rows] = (
+            hits @ _reciprocals(place.shape[1]) / np.where(p.relevant[rows] > 0, p.relevant[rows], np.nan)
+        )
 
 
-def _average_precision(
-    relevant: np.ndarray, total: np.ndarray, others: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Average precision; its expectation under a random order is (R-1)/(N-1) (1 - H_N/N) + H_N/N."""
-    precision = np.cumsum(relevant, axis=1) / np.arange(1, relevant.shape[1] + 1)
-    some = np.where(total > 0, total, np.nan)
-    harmonic = np.array([np.sum(1 / np.arange(1, m + 1)) / m for m in others])
-    chance = (total - 1) / np.maximum(others - 1, 1) * (1 - harmonic) + harmonic
-    return (precision * relevant).sum(1) / some, np.where(total > 0, chance, np.nan), np.where(total > 0, 1.0, np.nan)
+def _rows_of(p: Phenotype, place: np.ndarray) -> np.ndarray:
+    return p.known[np.argsort(p.values[p.known], kind="stable")][place]
 
 
-def _ndcg(z: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """nDCG of the first ten with graded relevance exp(-|dz|)."""
-    discount = 1 / np.log2(np.arange(NDCG_K) + 2)
-    ideal = np.exp(-nearest[:, :NDCG_K]) @ discount
-    chance = np.nanmean(np.exp(-z), axis=1) * discount.sum() / ideal
-    return np.exp(-z[:, :NDCG_K]) @ discount / ideal, chance, np.ones(len(z))
+def _reciprocals(n: int) -> np.ndarray:
+    return (1 / np.arange(1, n + 1)).astype(np.float32)
 
 
-def phase_retrieval(ecg: np.ndarray, cmr: np.ndarray, subjects: Sequence[str], draws: Draws) -> list[dict[str, Any]]:
-    """Is the cine bin nearest to an ECG bin the one of the same phase? On own and on the next patient's frames.
+def _score_first(
+    p: Phenotype,
+    rows: np.ndarray,
+    first: np.ndarray,
+    there: np.ndarray,
+    values: Values,
+    relevant: np.ndarray | None = None,
+) -> None:
+    """Fills in what the first of the gallery tell: rows `first` [queries, <= FIRST] of the gallery, where `there`."""
+    place = p.place[first]
+    if relevant is None:
+        relevant = ((place >= p.low[rows, None]) & (place < p.high[rows, None]) & there).astype(np.float32)
+    difference = np.where(there, np.abs(p.values[first] - p.values[rows, None]), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for k in p.ks:
+            hits = relevant[:, :k].sum(1, dtype=np.float64)
+            values["precision", k][rows] = hits / k
+            values["recall", k][rows] = hits / np.where(p.relevant[rows] > 0, p.relevant[rows], np.nan)
+            values["abs_difference", k][rows] = difference[:, :k].mean(1)
+        if FIRST in p.ks:
+            gain = np.exp(-difference / p.sd) @ _DISCOUNT
+            values["ndcg", FIRST][rows] = gain / p.ideal[rows]
 
-    `ecg`, `cmr`: [n, K, 128], unit length. Only the gap between the two is the patient's own timing.
-    """
-    n, k = ecg.shape[:2]
-    rows = []
-    for name, frames in (("phase_accuracy_own", cmr), ("phase_accuracy_other", np.roll(cmr, 1, axis=0))):
-        right = (np.einsum("nkd,nmd->nkm", ecg, frames).argmax(2) == np.arange(k)).mean(1) if n > 1 else np.zeros(0)
-        estimate = mean_estimate(right, list(subjects)[: len(right)], draws.number, draws.seed)
-        rows.append(_row("phase", "ecg_to_cmr", None, name, None, estimate, 1 / k, 1.0, k, n))
-    return rows
+
+def _queries(
+    task: str, direction: str, phenotype: str | None, metric: str, k: int | None, rows: np.ndarray, value: np.ndarray
+) -> Queries:
+    return {
+        "task": task, "direction": direction, "phenotype": phenotype, "metric": metric, "k": k, "rows": rows,
+        "value": value,
+    }  # fmt: skip
 
 
 def _row(
     task: str, direction: str, phenotype: str | None, metric: str, k: int | None, estimate: Estimate,
     chance: float | None, oracle: float | None, gallery: int, n: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> Row:  # fmt: skip
     return {
-        "task": task, "direction": direction, "phenotype": phenotype, "metric": metric, "k": k,
-        "value": estimate.value, "lo": estimate.lo, "hi": estimate.hi, "chance": chance, "oracle": oracle,
-        "gallery": gallery, "n": n, "note": estimate.note,
+        "task": task, "direction": direction, "phenotype": phenotype, "metric": metric, "k": k, **asdict(estimate),
+        "chance": chance, "oracle": oracle, "gallery": gallery, "n": n,
     }  # fmt: skip
 
 

@@ -1,53 +1,110 @@
 """The probe: ridge regression on frozen features, its strength chosen within the training split."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 ALPHAS = np.logspace(-2, 5, 15)
 FOLDS = 5
+# Fewer labelled rows than this teach nothing.
+LEAST_ROWS = 3
+# Wider features (the phase bins of a large encoder side by side) are cut to this many principal components, found from so
+# many random directions more, in so many passes (Halko, Martinsson and Tropp 2011).
+MOST_COLUMNS, COMPONENTS, EXTRA, PASSES = 1024, 512, 32, 3
 
 
 def probe(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str], rows: np.ndarray) -> np.ndarray:
-    """Predictions [n, targets] of ridge regressions fitted on the rows of the training split.
+    """Predictions [n, targets] of ridge regressions fitted on the labelled rows of the training split.
 
-    features: [n, D], standardised here by the training rows; targets: [n, K] with NaN where missing; subjects: ids by row, so
-    that visits of one person share a fold; rows: bool [n], the training split. Alpha is chosen per target by
-    cross-validation over subjects. Columns with fewer than three training values, or without spread, predict NaN or the
-    mean.
+    features: [n, D], standardised here by the training rows, wider than MOST_COLUMNS cut to COMPONENTS; targets: [n, K]
+    with NaN where missing; subjects: ids by row, so that visits of one person share a fold; rows: bool [n], those fitted.
+    Alpha is chosen per target by cross-validation over people. Columns with fewer than LEAST_ROWS values predict NaN.
     """
-    x = standardised(np.asarray(features, np.float64), rows)
+    x = narrowed(standardised(np.asarray(features, np.float64), rows), rows)
     fold = _folds(subjects, rows)
     predictions = np.full(targets.shape, np.nan)
-    for j in range(targets.shape[1]):
-        known = rows & np.isfinite(targets[:, j])
-        if known.sum() >= 3:
-            y = targets[known, j]
-            alpha = choose_alpha(x[known], y, fold[known])
-            predictions[:, j] = _fit(x[known], y, np.array([alpha]), x)[0]
+    known = np.isfinite(targets) & rows[:, None]
+    for columns in _alike(known):
+        inside = known[:, columns[0]]
+        if inside.sum() >= LEAST_ROWS:
+            fit = _Ridge(x[inside], targets[np.ix_(inside, columns)], fold[inside])
+            predictions[:, columns] = fit.predict(x)
     return predictions
 
 
-def choose_alpha(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> float:
-    """The alpha with the smallest squared error over the folds present; the largest where there is only one fold."""
-    present = np.unique(fold)
-    if len(present) < 2:
-        return float(ALPHAS[-1])
-    error = np.zeros(len(ALPHAS))
-    for f in present:
-        inside = fold != f
-        error += np.square(_fit(x[inside], y[inside], ALPHAS, x[~inside]) - y[~inside]).sum(1)
-    return float(ALPHAS[int(np.argmin(error))])
+def choose_alphas(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Per column of y [n, K] the alpha with the smallest squared error over the folds; the largest where there is one fold."""
+    return _Ridge(x, y, fold).alphas
 
 
-def _fit(x: np.ndarray, y: np.ndarray, alphas: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Ridge with intercept for every alpha: predictions [alphas, new rows]."""
-    x_mean, y_mean = x.mean(0), y.mean()
-    u, s, vt = np.linalg.svd(x - x_mean, full_matrices=False)
-    projected, onto = u.T @ (y - y_mean), (new - x_mean) @ vt.T
-    shrink = s / (s * s + alphas[:, None])
-    return (shrink * projected) @ onto.T + y_mean
+class _Ridge:
+    """Ridge with intercept of y [n, K] on x [n, D], from sums of products of every fold: no fold is visited twice."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> None:
+        parts = [(x[fold == f], y[fold == f]) for f in np.unique(fold)]
+        sums = [_sums(a, b) for a, b in parts]
+        total = tuple(np.sum(s, axis=0) for s in zip(*sums, strict=True))
+        if len(parts) < 2:
+            self.alphas = np.full(y.shape[1], ALPHAS[-1])
+        else:
+            error = np.zeros((len(ALPHAS), y.shape[1]))
+            for (a, b), own in zip(parts, sums, strict=True):
+                weights, intercept = _solved(*(t - o for t, o in zip(total, own, strict=True)), ALPHAS)
+                for i in range(len(ALPHAS)):
+                    error[i] += np.square(a @ weights[i] + intercept[i] - b).sum(0)
+            self.alphas = ALPHAS[np.argmin(error, axis=0)]
+        weights, intercept = _solved(*total, ALPHAS)
+        chosen, k = np.searchsorted(ALPHAS, self.alphas), np.arange(y.shape[1])
+        self.weights, self.intercept = weights[chosen, :, k].T, intercept[chosen, k]
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return x @ self.weights + self.intercept
+
+
+Sums = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _sums(x: np.ndarray, y: np.ndarray) -> Sums:
+    """Number of rows, sums of x and y, and of their products x'x and x'y."""
+    return np.array(float(len(x))), x.sum(0), y.sum(0), x.T @ x, x.T @ y
+
+
+def _solved(
+    n: np.ndarray, sx: np.ndarray, sy: np.ndarray, sxx: np.ndarray, sxy: np.ndarray, alphas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [alphas, D, K] and intercepts [alphas, K]."""
+    mean_x, mean_y = sx / n, sy / n
+    values, vectors = np.linalg.eigh(sxx - n * np.outer(mean_x, mean_x))
+    along = vectors.T @ (sxy - n * np.outer(mean_x, mean_y))
+    shrunk = along / (np.maximum(values, 0)[:, None] + alphas[:, None, None])
+    weights = vectors @ shrunk
+    return weights, mean_y - mean_x @ weights
+
+
+def _alike(known: np.ndarray) -> Iterator[np.ndarray]:
+    """Columns of bool [n, K] in groups that are the same: one factorisation serves all targets known of the same rows."""
+    groups: dict[bytes, list[int]] = {}
+    for j in range(known.shape[1]):
+        groups.setdefault(np.packbits(known[:, j]).tobytes(), []).append(j)
+    yield from map(np.array, groups.values())
+
+
+def narrowed(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Features [n, D] as they are, or wider ones as principal components of the training rows, not scaled: [n, COMPONENTS].
+
+    Deterministic: the random directions come from a fixed seed.
+    """
+    if x.shape[1] <= MOST_COLUMNS or rows.sum() <= COMPONENTS + EXTRA:
+        return x
+    train = x[rows].astype(np.float32)
+    start = np.random.default_rng(0).standard_normal((x.shape[1], COMPONENTS + EXTRA), np.float32)
+    basis = np.linalg.qr(start)[0]
+    for _ in range(PASSES):
+        basis = np.linalg.qr(train.T @ (train @ basis))[0]
+    inside = train @ basis
+    _, turn = np.linalg.eigh((inside.T @ inside).astype(np.float64))
+    return x @ (basis @ turn[:, ::-1][:, :COMPONENTS])
 
 
 def standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -64,7 +121,7 @@ def standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _folds(subjects: Sequence[str], rows: np.ndarray) -> np.ndarray:
-    """Fold of each training row, -1 elsewhere: the split's subjects in sorted order in turn, all visits of one alike."""
-    train = {s for s, inside in zip(subjects, rows, strict=True) if inside}
+    """Fold of each training row, -1 elsewhere: the split's people in sorted order in turn, all visits of one alike."""
+    train = {s for s, inside in zip(subjects, rows.tolist(), strict=True) if inside}
     number = {s: i for i, s in enumerate(sorted(train))}
-    return np.array([number[s] % FOLDS if inside else -1 for s, inside in zip(subjects, rows, strict=True)], int)
+    return np.array([number[s] % FOLDS if i else -1 for s, i in zip(subjects, rows.tolist(), strict=True)], int)

@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import pyarrow as pa
-
 from ptacl.artifacts import read_table
+from ptacl.config import finetuned_methods
 from ptacl.errors import ArtifactError
-from ptacl.evaluation.compare import compare_regression
+from ptacl.evaluation import tables as scores_of
+from ptacl.evaluation.compare import CEILINGS
+from ptacl.evaluation.rows import EVERYBODY
 from ptacl.store.schema import VERSION
 
 Row = dict[str, Any]
@@ -21,7 +22,11 @@ _SCORES = ("value", "lo", "hi")
 
 @dataclass
 class Study:
-    """Everything the page shows. Scores are means over seeds, with `seeds` and `seed_sd`."""
+    """Everything the page shows. Scores are means over seeds, with `seeds` and `seed_sd`.
+
+    regression: the probe's; finetuned and nuisances: those of the other protocols, never mixed. alignment: mean
+    similarities of phase bins, of the first seed, like history and predictions.
+    """
 
     config: Mapping[str, Any]
     flow: Row
@@ -31,9 +36,17 @@ class Study:
     cmr: list[Row]
     history: dict[str, list[Row]]
     regression: list[Row]
+    finetuned: list[Row]
+    nuisances: list[Row]
     retrieval: list[Row]
     predictions: dict[str, list[Row]]
     differences: list[Row]
+    alignment: dict[str, list[Row]]
+
+    @property
+    def headline(self) -> list[Row]:
+        """The probe of everybody with all labels, from the ECG alone: one row for a method, phenotype and metric."""
+        return [r for r in self.regression if is_headline(r)]
 
 
 def load_study(results: Path, config: Mapping[str, Any]) -> Study:
@@ -44,15 +57,17 @@ def load_study(results: Path, config: Mapping[str, Any]) -> Study:
     trained = [m for m in methods if "embedding_of" not in definitions[m]]
 
     def rows(path: str, kind: str) -> list[Row]:
-        return read_table(results / path, kind=kind, version=VERSION.get(kind, 1)).to_pylist()
+        version = VERSION.get(kind, scores_of.VERSION.get(kind, 1))
+        return read_table(results / path, kind=kind, version=version).to_pylist()
 
-    def scores(folder: str) -> list[Row]:
-        of_seeds = [
-            r for m in methods for s in seeds for r in rows(f"{folder}/{m}/seed{s}.parquet", folder)
-        ]  # fmt: skip
-        return over_seeds(of_seeds)
+    def of_methods(folder: str, names: list[str], end: str = "") -> list[Row]:
+        return [r for m in names for s in seeds for r in rows(f"{folder}/{m}/seed{s}{end}.parquet", folder)]
 
-    first = seeds[0]
+    finetuned = finetuned_methods(config) if "finetune" in config["evaluate"]["protocols"] else []
+    every = over_seeds(of_methods("regression", methods) + rows("regression/references.parquet", "regression"))
+    regression, first = with_ceilings([r for r in every if r["protocol"] == "probe"]), seeds[0]
+    learnt = over_seeds(of_methods("regression", finetuned, "_finetuned"))
+    ceilings = [r for r in regression if r["method"] in CEILINGS.values()]
     predictions = {m: rows(f"predictions/{m}/seed{first}.parquet", "predictions") for m in methods}
     return Study(
         config=config,
@@ -62,11 +77,31 @@ def load_study(results: Path, config: Mapping[str, Any]) -> Study:
         ecg=[r for s in shards for r in rows(f"ecg/{s:04d}.parquet", "ecg_table")],
         cmr=[r for s in shards for r in rows(f"cmr/{s:04d}.parquet", "cmr_table")],
         history={m: rows(f"models/{m}/seed{first}/history.parquet", "history") for m in trained},
-        regression=scores("regression") + over_seeds(rows("regression/references.parquet", "regression")),
-        retrieval=scores("retrieval"),
-        predictions=predictions,
-        differences=_differences(results, methods, first, config),
+        regression=regression,
+        finetuned=with_ceilings([*ceilings, *learnt])[len(ceilings) :] if learnt else [],
+        nuisances=[r for r in every if r["protocol"] == "nuisance"],
+        retrieval=over_seeds(of_methods("retrieval", methods) + rows("retrieval/references.parquet", "retrieval")),
+        predictions={m: [r for r in of if is_headline(r | {"subgroup": EVERYBODY})] for m, of in predictions.items()},
+        differences=rows("regression/differences.parquet", "differences"),
+        alignment={m: rows(f"alignment/{m}/seed{first}.parquet", "alignment") for m in methods},
     )
+
+
+def is_headline(row: Row) -> bool:
+    """Whether a score or prediction is of everybody, with all labels, from what the method itself looks at."""
+    own = row["inputs"] not in ("ecg_phase", "covariates_ecg") or row["method"].startswith("ceiling_")
+    return own and row["protocol"] == "probe" and row["label_fraction"] == 1.0 and row["subgroup"] == EVERYBODY
+
+
+def with_ceilings(rows: list[Row]) -> list[Row]:
+    """The rows with `ceiling`: the best attainable value of the same quantity from the same inputs, null where unknown."""
+    by = {
+        (r["method"], r["phenotype"], r["metric"], r["subgroup"]): r["value"]
+        for r in rows
+        if r["method"].startswith("ceiling_") and r["label_fraction"] == 1.0
+    }
+    place = ("phenotype", "metric", "subgroup")
+    return [r | {"ceiling": by.get((CEILINGS.get(r["inputs"]), *(r[c] for c in place)))} for r in rows]
 
 
 def _flow(path: Path) -> Row:
@@ -93,12 +128,3 @@ def over_seeds(rows: list[Row]) -> list[Row]:
         values = [r["value"] for r in group if r["value"] is not None]
         merged.append(row | {"seeds": len(group), "seed_sd": stdev(values) if len(values) > 1 else None})
     return merged
-
-
-def _differences(results: Path, methods: list[str], seed: int, config: Mapping[str, Any]) -> list[Row]:
-    """Paired differences of ptacl from global, where both are there."""
-    if not {"ptacl", "global"} <= set(methods):
-        return []
-    paths = [results / f"predictions/{m}/seed{seed}.parquet" for m in ("global", "ptacl")]
-    table: pa.Table = compare_regression(paths, "global", config["evaluate"])
-    return table.to_pylist()

@@ -22,12 +22,13 @@ _PACKAGES = ("torch", "numpy", "scipy", "pyarrow", "safetensors", "pydicom", "ni
 
 def build_page(study: Study, results: Path) -> str:
     """The whole report as HTML."""
-    scored = {r["method"] for r in study.regression}
+    scored = {r["method"] for r in study.headline}
     methods = [m for m in study.config["methods"] if m in scored]
-    references = [m for m in dict.fromkeys(r["method"] for r in study.regression) if m not in methods]
+    references = [m for m in dict.fromkeys(r["method"] for r in study.headline) if m not in methods]
     order = [m for m in references if not m.startswith("ceiling")] + methods
     order += [m for m in references if m.startswith("ceiling")]
-    measured = {r["phenotype"] for r in study.regression if r["metric"] == "r2" and r["value"] is not None}
+    measured = {r["phenotype"] for r in study.headline if r["metric"] == "r2" and r["value"] is not None}
+    main = [p for p in study.config["evaluate"]["targets"] + study.config["evaluate"]["extra_targets"] if p in measured]
     phenotypes = [p for p in [*PHENOTYPES, *sorted(measured - set(PHENOTYPES))] if p in measured]
     best = next((m for m in ("ptacl", "global", "mae", "random") if m in methods), None)
     predicted = {r["phenotype"] for r in study.predictions.get(best or "", [])}
@@ -42,14 +43,12 @@ def build_page(study: Study, results: Path) -> str:
         note=settings["note"],
         style=(TEMPLATES / "style.css").read_text(),
         script=(TEMPLATES / "cine.js").read_text(),
-        answers=words.answers(
-            study.regression, study.retrieval, study.differences, methods, len(study.config["seeds"])
-        ),
+        answers=words.answers(study.headline, study.retrieval, study.differences, methods, len(study.config["seeds"])),
         flow=flow_svg(study.flow),
         cohort=tables.cohort_table(study),
         quality=tables.quality_tables(study),
         curves=figures.curves(trained) if trained else "",
-        forest=figures.forest(study.regression, phenotypes, order) if phenotypes else "",
+        forest=figures.forest(study.headline, main, order) if main else "",
         regression=tables.regression_table(study, order, phenotypes),
         notes=sorted({r["note"] for r in [*study.regression, *study.retrieval] if r["note"]}),
         scatter=figures.scatter(study.predictions[best], shown, best) if best and shown else "",
@@ -69,7 +68,12 @@ def build_page(study: Study, results: Path) -> str:
 
 
 def _difference_rows(study: Study) -> list[list[str]]:
-    rows = [d | {"value": d["difference"]} for d in study.differences]
+    wanted = ("ptacl", "global", "probe", "ecg", "difference")
+    rows = [
+        d
+        for d in study.differences
+        if tuple(d[c] for c in ("method", "baseline", "protocol", "inputs", "kind")) == wanted
+    ]
     return [[words.label(d["phenotype"]), words.with_interval(d)] for d in rows]
 
 

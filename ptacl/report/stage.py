@@ -5,24 +5,29 @@ from pathlib import Path
 from typing import Any
 
 from ptacl.artifacts import write_bytes
+from ptacl.evaluation.tables import DIFFERENCES, SCHEMA
 from ptacl.report.load import load_study
 from ptacl.report.page import build_page
 from ptacl.report.tables import write_csv
 
 _COMMON = ("value", "lo", "hi")
+_SEEDS = ("n", "note", "seeds", "seed_sd")
 REGRESSION_COLUMNS = (
-    "method", "protocol", "phenotype", "metric", *_COMMON, "n", "label_fraction", "subgroup", "note", "seeds",
-    "seed_sd",
+    "method", "protocol", "inputs", "phenotype", "metric", *_COMMON, "ceiling", "label_fraction", "subgroup", *_SEEDS,
 )  # fmt: skip
 RETRIEVAL_COLUMNS = (
-    "method", "task", "direction", "phenotype", "metric", "k", *_COMMON, "chance", "oracle", "gallery", "n", "note",
-    "seeds", "seed_sd",
+    "method", "task", "direction", "phenotype", "metric", "k", *_COMMON, "chance", "oracle", "gallery", *_SEEDS,
 )  # fmt: skip
 
 
 def build_report(results: Path, config: Mapping[str, Any]) -> None:
-    """Writes report/index.html, tables/regression_probe.csv and tables/retrieval.csv below `results`."""
+    """Writes report/index.html and the CSVs below tables/: one for each protocol, retrieval, nuisances, differences."""
     study = load_study(results, config)
-    write_csv(results / "tables/regression_probe.csv", study.regression, REGRESSION_COLUMNS)
-    write_csv(results / "tables/retrieval.csv", study.retrieval, RETRIEVAL_COLUMNS)
+    folder = results / "tables"
+    write_csv(folder / "regression_probe.csv", study.regression, REGRESSION_COLUMNS)
+    if study.finetuned:
+        write_csv(folder / "regression_finetune.csv", study.finetuned, REGRESSION_COLUMNS)
+    write_csv(folder / "nuisances.csv", study.nuisances, [c for c in REGRESSION_COLUMNS if c != "ceiling"])
+    write_csv(folder / "retrieval.csv", study.retrieval, RETRIEVAL_COLUMNS)
+    write_csv(folder / "differences.csv", study.differences, SCHEMA[DIFFERENCES].names)
     write_bytes(results / "report/index.html", build_page(study, results).encode())

@@ -71,7 +71,7 @@ def _counts(counter: Counter) -> list[list[str]]:
 
 def regression_table(study: Study, methods: Sequence[str], phenotypes: Sequence[str]) -> list[list[str]]:
     """Header and rows: R² with interval, r, mean absolute error, n, by phenotype and method."""
-    by = {(r["method"], r["phenotype"], r["metric"]): r for r in study.regression}
+    by = {(r["method"], r["phenotype"], r["metric"]): r for r in study.headline}
     table = [["quantity", "method", "R² (95 % interval)", "Pearson r", "mean absolute error", "n", "note"]]
     for name in phenotypes:
         for m in methods:
@@ -126,13 +126,22 @@ def similarity_table(study: Study, k: int = 10) -> list[list[str]]:
 
 def phase_table(study: Study) -> list[list[str]]:
     """Header and rows: phase retrieval on own and on another patient's frames."""
-    rows = [r for r in study.retrieval if r["task"] == "phase"]
-    table = [["method", "own frames", "another patient's frames", "chance", "patients"]]
+    rows = [r for r in study.retrieval if r["task"] == "phase" and r["direction"] == "ecg_to_cmr"]
+    table = [
+        [
+            "method",
+            "own frames",
+            "other patients' frames",
+            "gap",
+            "own frames, cine from mid-cycle",
+            "chance",
+            "patients",
+        ]
+    ]
     for m in dict.fromkeys(r["method"] for r in rows):
-        by = {r["metric"]: r for r in rows if r["method"] == m}
-        own, other = by["phase_accuracy_own"], by["phase_accuracy_other"]
-        texts = [words.with_interval(own), words.with_interval(other), words.number(own["chance"])]
-        table.append([words.method(m), *texts, str(own["n"])])
+        by = {r["metric"].removeprefix("phase_accuracy_"): r for r in rows if r["method"] == m}
+        texts = [words.with_interval(by.get(name)) for name in ("own", "other", "gap", "shifted")]
+        table.append([words.method(m), *texts, words.number(by["own"]["chance"]), str(by["own"]["n"])])
     return table
 
 

@@ -122,7 +122,13 @@ def answers(
                 " of the test ECGs"
                 f" with {method(m)}, {verdict} the {100 * row['chance']:.0f} % of chance."
             )
-    against = [d for d in differences if d["method"] == "ptacl" and d["lo"] is not None]
+    against = [
+        d
+        for d in differences
+        if (d["method"], d["baseline"], d["protocol"], d["inputs"]) == ("ptacl", "global", "probe", "ecg")
+        and d["lo"] is not None
+        and not d["phenotype"].startswith("mean_of_")
+    ]
     if against:
         better = [label(d["phenotype"]) for d in against if d["lo"] > 0]
         worse = [label(d["phenotype"]) for d in against if d["hi"] < 0]
