@@ -97,8 +97,9 @@ class Phenotype:
     """A phenotype of a gallery, and what a blind and a perfect search would find.
 
     values: [rows], NaN where unknown. sd: of the training split. others: size of each row's gallery, its own person left
-    out. place: of each row among the sorted values; those relevant to it lie from `low` up to `high`, its own person
-    included; `relevant` counts the others. ideal: discounted gain of a perfect search. chance, oracle: [rows] by (metric, k).
+    out. place: of each row among the sorted values; by_place: the rows in this order. Relevant to a row are those from
+    place `low` up to `high`, its own person included; `relevant` counts the others. ideal: discounted gain of a perfect
+    search. chance, oracle: [rows] by (metric, k).
     """
 
     name: str
@@ -106,6 +107,7 @@ class Phenotype:
     sd: float
     others: np.ndarray
     place: np.ndarray
+    by_place: np.ndarray
     low: np.ndarray
     high: np.ndarray
     relevant: np.ndarray
@@ -136,10 +138,14 @@ def phenotype(name: str, values: np.ndarray, sd: float, of: Gallery) -> Phenotyp
     order = known[np.argsort(values[known], kind="stable")]
     v, person, m = values[order], of.person[order], len(order)
     scale = sd if np.isfinite(sd) and sd > 0 else 1.0
-    low = np.searchsorted(v, v - RELEVANT_SD * scale)
-    high = np.searchsorted(v, v + RELEVANT_SD * scale, side="right")
+    low = np.searchsorted(v, v - RELEVANT_SD * scale).astype(np.int32)
+    high = np.searchsorted(v, v + RELEVANT_SD * scale, side="right").astype(np.int32)
     # Sums over everybody, from the sorted values; then what the own person adds is taken away.
-    place, z, sums = np.arange(m), (v - v.mean() if m else v) / scale, np.concatenate([[0.0], np.cumsum(v)])
+    place, z, sums = (
+        np.arange(m, dtype=np.int32),
+        (v - v.mean() if m else v) / scale,
+        np.concatenate([[0.0], np.cumsum(v)]),
+    )
     others, relevant = np.full(m, m), (high - low).astype(float)
     distance = v * (2 * place - m) + sums[-1] - 2 * sums[:-1]
     gain = np.exp(-z) * np.cumsum(np.exp(z)) + np.exp(z) * np.cumsum(np.exp(-z)[::-1])[::-1] - 1
@@ -172,7 +178,7 @@ def phenotype(name: str, values: np.ndarray, sd: float, of: Gallery) -> Phenotyp
         return full
 
     return Phenotype(
-        name, values, sd, by_row(others, 0), by_row(place, -1), by_row(low, 0), by_row(high, 0), by_row(relevant),
+        name, values, sd, by_row(others, 0), by_row(place, -1), order, by_row(low, 0), by_row(high, 0), by_row(relevant),
         by_row(ideal),
         {key: by_row(x) for key, x in chance.items()}, {key: by_row(x) for key, x in oracle.items()},
     )  # fmt: skip
@@ -254,32 +260,20 @@ def _score_block(p: Phenotype, block: slice, order: np.ndarray, values: Values) 
     """Fills in every metric for a block of queries from their whole galleries in order, int [block, n]."""
     rows = np.arange(block.start, block.stop)
     inside = p.place[rows] >= 0
-    rows, place = rows[inside], p.place[order[inside]]
+    rows, order = rows[inside], order[inside]
     if not len(rows):
         return
+    place = p.place[order]
     if len(p.known) < len(p.values):
         place = place[place >= 0].reshape(len(rows), -1)
-    relevant = ((place >= p.low[rows, None]) & (place < p.high[rows, None])).astype(np.float32)
-    if p.others[rows].min() < place.shape[1] - 1:  # more of the own person than the query: last, and not relevant
-        relevant[np.arange(place.shape[1]) >= p.others[rows, None]] = 0
-    else:
-        relevant[:, -1] = 0
-    first = order[inside][:, :FIRST] if len(p.known) == len(p.values) else _rows_of(p, place[:, :FIRST])
+    relevant = (place >= p.low[rows, None]) & (place < p.high[rows, None])
+    for i, others in enumerate(p.others[rows].tolist()):
+        relevant[i, others:] = False  # their own person comes last
+        places = relevant[i].nonzero()[0] + 1
+        found = len(places)
+        values["map", None][rows[i]] = (np.arange(1, found + 1) / places).sum() / found if found else np.nan
+    first = p.by_place[place[:, :FIRST]]
     _score_first(p, rows, first, np.ones_like(first, bool), values, relevant[:, :FIRST])
-    hits = np.cumsum(relevant, axis=1)
-    hits *= relevant
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values["map", None][rows] = (
-            hits @ _reciprocals(place.shape[1]) / np.where(p.relevant[rows] > 0, p.relevant[rows], np.nan)
-        )
-
-
-def _rows_of(p: Phenotype, place: np.ndarray) -> np.ndarray:
-    return p.known[np.argsort(p.values[p.known], kind="stable")][place]
-
-
-def _reciprocals(n: int) -> np.ndarray:
-    return (1 / np.arange(1, n + 1)).astype(np.float32)
 
 
 def _score_first(
@@ -293,11 +287,11 @@ def _score_first(
     """Fills in what the first of the gallery tell: rows `first` [queries, <= FIRST] of the gallery, where `there`."""
     place = p.place[first]
     if relevant is None:
-        relevant = ((place >= p.low[rows, None]) & (place < p.high[rows, None]) & there).astype(np.float32)
+        relevant = (place >= p.low[rows, None]) & (place < p.high[rows, None]) & there
     difference = np.where(there, np.abs(p.values[first] - p.values[rows, None]), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         for k in p.ks:
-            hits = relevant[:, :k].sum(1, dtype=np.float64)
+            hits = relevant[:, :k].sum(1)
             values["precision", k][rows] = hits / k
             values["recall", k][rows] = hits / np.where(p.relevant[rows] > 0, p.relevant[rows], np.nan)
             values["abs_difference", k][rows] = difference[:, :k].mean(1)

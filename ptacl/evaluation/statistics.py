@@ -140,8 +140,13 @@ def discrimination(
     `rows` (bool): those that are scored. auprc is the average precision, whose chance level is the prevalence.
     """
     positive, score = positive[rows], score[rows]
-    curves = {"auroc": auroc, "auprc": average_precision, "prevalence": lambda p, _, w: w @ p / w.sum(1)}
-    return resampling.estimates(rows, lambda w: {name: of(positive, score, w) for name, of in curves.items()})
+
+    def of(weights: np.ndarray) -> dict[str, np.ndarray]:
+        parts = _by_score(positive, score, weights)
+        share = weights @ positive / weights.sum(1)
+        return {"auroc": _auroc(*parts), "auprc": _average_precision(*parts), "prevalence": share}
+
+    return resampling.estimates(rows, of)
 
 
 def auroc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -149,16 +154,18 @@ def auroc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.nd
 
     The chance that a positive is scored higher than a negative, scores alike counting half.
     """
-    of_positive, of_all = _by_score(positive, score, weights)
+    return _auroc(*_by_score(positive, score, weights))
+
+
+def _auroc(of_positive: np.ndarray, of_all: np.ndarray) -> np.ndarray:
     above = of_positive.cumsum(1) - of_positive / 2
     n_positive, n = of_positive.sum(1), of_all.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return ((of_all - of_positive) * above).sum(1) / (n_positive * (n - n_positive))
 
 
-def average_precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean of the precision at every positive, for every row of weights [any, rows]; NaN without positives."""
-    of_positive, of_all = _by_score(positive, score, weights)
+def _average_precision(of_positive: np.ndarray, of_all: np.ndarray) -> np.ndarray:
+    """Mean of the precision at every positive; NaN without positives."""
     found, seen = of_positive.cumsum(1), of_all.cumsum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (of_positive * np.where(seen > 0, found / seen, 0.0)).sum(1) / found[:, -1]
