@@ -81,10 +81,13 @@ def write_table(
     """
     metadata = {KIND: kind, VERSION: str(version), SETTINGS: settings_digest(settings), **(extra or {})}
     table = table.replace_schema_metadata(dict(sorted(metadata.items())))
-    # No dictionaries for numbers: hardly two are alike, and embeddings take twice as long to read.
+    # Embeddings hardly shrink, and take several times as long to read when compressed or looked up in dictionaries.
     words = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    vectors = [f.name for f in table.schema if pa.types.is_list(f.type) and pa.types.is_float32(f.type.value_type)]
+    compression = {n: "zstd" for n in table.column_names if n not in vectors}
+    compression |= {f"{n}.list.element": "none" for n in vectors}
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=words)
+        pq.write_table(table, temporary, compression=compression, use_dictionary=words)
 
 
 def read_table(path: str | os.PathLike, *, kind: str, version: int, columns: list[str] | None = None) -> pa.Table:

@@ -11,7 +11,7 @@ FOLDS = 5
 LEAST_ROWS = 3
 # Wider features (the phase bins of a large encoder side by side) are cut to this many principal components, found from so
 # many random directions more, in so many passes (Halko, Martinsson and Tropp 2011).
-MOST_COLUMNS, COMPONENTS, EXTRA, PASSES = 1024, 512, 32, 3
+MOST_COLUMNS, COMPONENTS, EXTRA, PASSES = 1024, 512, 32, 2
 
 
 def probe(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str], rows: np.ndarray) -> np.ndarray:
@@ -21,7 +21,7 @@ def probe(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str], ro
     with NaN where missing; subjects: ids by row, so that visits of one person share a fold; rows: bool [n], those fitted.
     Alpha is chosen per target by cross-validation over people. Columns with fewer than LEAST_ROWS values predict NaN.
     """
-    x = narrowed(standardised(np.asarray(features, np.float64), rows), rows)
+    x = narrowed(standardised(features, rows), rows).astype(np.float64)
     fold = _folds(subjects, rows)
     predictions = np.full(targets.shape, np.nan)
     known = np.isfinite(targets) & rows[:, None]
@@ -97,27 +97,39 @@ def narrowed(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """
     if x.shape[1] <= MOST_COLUMNS or rows.sum() <= COMPONENTS + EXTRA:
         return x
-    train = x[rows].astype(np.float32)
+    x = x.astype(np.float32, copy=False)
+    train = x[rows]
     start = np.random.default_rng(0).standard_normal((x.shape[1], COMPONENTS + EXTRA), np.float32)
     basis = np.linalg.qr(start)[0]
     for _ in range(PASSES):
         basis = np.linalg.qr(train.T @ (train @ basis))[0]
     inside = train @ basis
     _, turn = np.linalg.eigh((inside.T @ inside).astype(np.float64))
-    return x @ (basis @ turn[:, ::-1][:, :COMPONENTS])
+    return x @ (basis @ turn[:, ::-1][:, :COMPONENTS].astype(np.float32))
 
 
 def standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Columns to mean 0 and SD 1 over the training rows; constant columns become 0, missing values the mean."""
+    """Columns to mean 0 and SD 1 over the training rows; constant columns become 0, missing values the mean.
+
+    In the precision of x (float32 or float64), of which one copy is made.
+    """
+    x = np.array(x, copy=True)
     if not rows.any():
         return np.zeros_like(x)
-    x = np.where(np.isfinite(x), x, np.nan)
+    unknown = ~np.isfinite(x)
+    x[unknown] = np.nan
     train = x[rows]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column without any known value
-        mean, sd = np.nan_to_num(np.nanmean(train, axis=0)), np.nan_to_num(np.nanstd(train, axis=0))
+        # Sums of float32 are kept in float64: of 17,000 values they would lose four digits.
+        mean = np.nan_to_num(np.nanmean(train, axis=0, dtype=np.float64))
+        sd = np.nan_to_num(np.nanstd(train, axis=0, dtype=np.float64))
     varies = sd > 1e-12
-    return np.nan_to_num(np.where(varies, (x - mean) / np.where(varies, sd, 1), 0.0))
+    x -= mean.astype(x.dtype)
+    x /= np.where(varies, sd, 1).astype(x.dtype)
+    x[:, ~varies] = 0
+    x[unknown] = 0
+    return x
 
 
 def _folds(subjects: Sequence[str], rows: np.ndarray) -> np.ndarray:

@@ -45,6 +45,30 @@ class Study:
         return Scorer(rows, self.settings, Resampling([rows.subjects[i] for i in scored], draws), scored)
 
 
+class Embeddings:
+    """The embeddings of a study; columns are read when they are asked for, since all together are large."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        table = self._read(["subject_id", "visit", "split"])
+        self.keys = list(zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True))
+        self.split = table["split"].to_pylist()
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return read_table(self._path, kind=EMBEDDINGS, version=EMBEDDINGS_VERSION, columns=columns)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """A list column as float32 [n, D], NaN in rows without a value; [n, 0] where no row has one."""
+        lists = self._read([column])[column].combine_chunks()
+        flat = lists.flatten().to_numpy(zero_copy_only=False)
+        known = np.asarray(lists.is_valid())
+        if known.all():
+            return flat.reshape(len(lists), -1)
+        values = np.full((len(lists), len(flat) // max(int(known.sum()), 1)), np.nan, np.float32)
+        values[known] = flat.reshape(int(known.sum()), values.shape[1])
+        return values
+
+
 @dataclass
 class Results:
     """Rows, or blocks of rows, of everything that a job finds."""
@@ -82,18 +106,17 @@ def evaluate(
     `out`: paths of the tables regression, retrieval, predictions, queries, alignment. With feature "cmr_feature" (the
     upper reference) the CMR embedding is what is probed and searched.
     """
-    table = read_table(embeddings, kind=EMBEDDINGS, version=EMBEDDINGS_VERSION)
-    keys = list(zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True))
-    scorer = study.scorer(keys, table["split"].to_pylist())
+    table = Embeddings(embeddings)
+    scorer = study.scorer(table.keys, table.split)
     found = Results.empty()
     for fit, predicted in _probes(method, seed, table, scorer, feature, found):
         found.regression += scorer.scores(fit, predicted)
         found.predictions += scorer.predictions(fit, predicted)
-    found.regression += scorer.nuisances(method, feature.removesuffix("_feature"), matrix(table, feature))
+    found.regression += scorer.nuisances(method, feature.removesuffix("_feature"), table[feature])
     gallery = Gallery(scorer.resampling)
     phenotypes = _phenotypes(scorer, gallery)
     if feature == "cmr_feature":
-        cmr = standardised(matrix(table, feature), scorer.rows.split == "train")[scorer.scored]
+        cmr = standardised(table[feature], scorer.rows.split == "train")[scorer.scored]
         found.add_retrieval(method, scorer, phenotype_similarity(cmr, cmr, phenotypes, "cmr_to_cmr", gallery))
     else:
         _retrieve(method, table, scorer, gallery, phenotypes, found)
@@ -101,21 +124,21 @@ def evaluate(
 
 
 def _probes(
-    method: str, seed: int, table: pa.Table, scorer: Scorer, feature: str, found: Results
+    method: str, seed: int, table: Embeddings, scorer: Scorer, feature: str, found: Results
 ) -> Iterator[tuple[Fit, np.ndarray]]:
     """Every fit of frozen features with its predictions; what the ECG adds to covariates goes straight to `found`."""
     rows, values, settings = scorer.rows, scorer.targets.values, scorer.settings
-    x, side = matrix(table, feature), feature.removesuffix("_feature")
+    x, side = table[feature], feature.removesuffix("_feature")
     train = labelled_rows(rows, FULL, seed)
     for fraction in settings["label_fractions"]:
         fitted = labelled_rows(rows, fraction, seed)
         yield Fit(method, PROBE, side, fraction), probe(x, values, rows.subjects, fitted)
     if side != "ecg":
         return
-    if table["ecg_phase_feature"].null_count < len(table):
+    phases = table["ecg_phase_feature"]
+    if phases.shape[1]:
         # Beside the mean over time, which those without a usable phase have as well.
-        phases = np.hstack([x, matrix(table, "ecg_phase_feature")])
-        yield Fit(method, PROBE, "ecg_phase"), probe(phases, values, rows.subjects, train)
+        yield Fit(method, PROBE, "ecg_phase"), probe(np.hstack([x, phases]), values, rows.subjects, train)
     covariates = rows.covariates(settings["covariates"])
     if np.isfinite(covariates).any():
         fit = Fit(method, PROBE, "covariates_ecg")
@@ -138,30 +161,29 @@ def _phenotypes(scorer: Scorer, gallery: Gallery) -> list[Phenotype]:
 
 
 def _retrieve(
-    method: str, table: pa.Table, scorer: Scorer, gallery: Gallery, phenotypes: list[Phenotype], found: Results
+    method: str, table: Embeddings, scorer: Scorer, gallery: Gallery, phenotypes: list[Phenotype], found: Results
 ) -> None:
     scored = scorer.scored
-    if table["ecg_proj"].null_count == 0 and table["cmr_proj"].null_count == 0 and len(scored):
-        ecg, cmr = matrix(table, "ecg_proj")[scored], matrix(table, "cmr_proj")[scored]
+    ecg, cmr = table["ecg_proj"][scored], table["cmr_proj"][scored]
+    if ecg.size and cmr.size and np.isfinite(ecg).all() and np.isfinite(cmr).all():
         for direction, query, other in (("ecg_to_cmr", ecg, cmr), ("cmr_to_ecg", cmr, ecg)):
             found.add_retrieval(method, scorer, identification(query, other, direction, gallery))
             found.add_retrieval(method, scorer, phenotype_similarity(query, other, phenotypes, direction, gallery))
         _align(method, table, scorer, gallery, found)
     else:
         # Raw features share a large mean, which would make all cosines alike.
-        ecg = standardised(matrix(table, "ecg_feature"), scorer.rows.split == "train")[scored]
+        ecg = standardised(table["ecg_feature"], scorer.rows.split == "train")[scored]
     found.add_retrieval(method, scorer, phenotype_similarity(ecg, ecg, phenotypes, "ecg_to_ecg", gallery))
 
 
-def _align(method: str, table: pa.Table, scorer: Scorer, gallery: Gallery, found: Results) -> None:
+def _align(method: str, table: Embeddings, scorer: Scorer, gallery: Gallery, found: Results) -> None:
     """Phase alignment over the first visits with usable phase."""
-    known = table["ecg_phase"].is_valid().to_numpy(zero_copy_only=False)[scorer.scored]
-    rows = gallery.first_visits
-    rows = rows[known[rows]]
-    ecg, cmr, shifted = (
-        matrix(table.take(scorer.scored[rows]), c).reshape(len(rows), -1, PROJECTION).astype(np.float32)
-        for c in ("ecg_phase", "cmr_phase", "cmr_phase_shifted")
-    )
+    scored, rows = scorer.scored, gallery.first_visits
+    bins = [table[c][scored] for c in ("ecg_phase", "cmr_phase", "cmr_phase_shifted")]
+    rows = rows[np.isfinite(bins[0][rows]).all(1)]
+    if not len(rows) or not bins[0].shape[1]:
+        return
+    ecg, cmr, shifted = (b[rows].reshape(len(rows), -1, PROJECTION) for b in bins)
     table_rows, queries, matrices = phase_alignment(ecg, cmr, shifted, rows, gallery)
     found.add_retrieval(method, scorer, (table_rows, queries))
     found.alignment += [{"method": method, **r} for r in matrices]
@@ -243,13 +265,3 @@ def evaluate_finetuned(method: str, study: Study, predictions: Mapping[float, Pa
         found.regression += scorer.scores(fit, predicted)
         found.predictions += scorer.predictions(fit, predicted)
     found.write(study.settings, **out)
-
-
-def matrix(table: pa.Table, column: str) -> np.ndarray:
-    """A list column as float64 [n, D], NaN in rows without a value."""
-    lists = table[column].combine_chunks()
-    known = np.asarray(lists.is_valid())
-    flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-    values = np.full((len(lists), len(flat) // max(int(known.sum()), 1)), np.nan)
-    values[known] = flat.reshape(int(known.sum()), values.shape[1])
-    return values
