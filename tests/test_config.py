@@ -130,7 +130,10 @@ def changed(**changes: object) -> dict:
         ),
         ({"pretrain__finetune__label_fractions": 1.0}, "pretrain.finetune.label_fractions: 1.0 is not array"),
         ({"evaluate__label_fractions": [0.1]}, "evaluate.label_fractions: [0.1] lacks 1.0"),
-        ({"evaluate__compare": [["ptacl", "globl"]]}, "evaluate.compare[0]: 'globl' is not one of random, scratch, mae"),
+        (
+            {"evaluate__compare": [["ptacl", "globl"]]},
+            "evaluate.compare[0]: 'globl' is not one of random, scratch, mae",
+        ),
         ({"evaluate__compare": [["ptacl"]]}, "evaluate.compare[0]: ['ptacl'] is not a list of at least 2"),
         (
             {"pretrain__methods__ptacl__contrastive": {"bins": 20}},

@@ -148,7 +148,7 @@ def phenotype(name: str, values: np.ndarray, sd: float, of: Gallery) -> Phenotyp
     )
     others, relevant = np.full(m, m), (high - low).astype(float)
     distance = v * (2 * place - m) + sums[-1] - 2 * sums[:-1]
-    gain = np.exp(-z) * np.cumsum(np.exp(z)) + np.exp(z) * np.cumsum(np.exp(-z)[::-1])[::-1] - 1
+    gain = _gains_below(z) + _gains_below(-z[::-1])[::-1] - 1
     for i, j in _same_person(person):
         others[i] -= 1
         relevant[i] -= low[i] <= j < high[i]
@@ -185,6 +185,14 @@ def phenotype(name: str, values: np.ndarray, sd: float, of: Gallery) -> Phenotyp
 
 
 _DISCOUNT = 1 / np.log2(np.arange(FIRST) + 2)
+
+
+def _gains_below(z: np.ndarray) -> np.ndarray:
+    """For ascending z, the sum of exp(-|z_i - z_j|) over j <= i. From neighbour to neighbour: exp(z) itself would overflow."""
+    sums, step = np.ones(len(z)), np.exp(-np.diff(z))
+    for i in range(1, len(z)):
+        sums[i] += sums[i - 1] * step[i - 1]
+    return sums
 
 
 def _same_person(person: np.ndarray) -> list[tuple[int, int]]:

@@ -112,8 +112,8 @@ def regression_metrics(
     known = np.isfinite(truth) & np.isfinite(prediction)
     parts = np.zeros((len(truth), len(_MOMENTS)))
     parts[known] = moments(truth[known], prediction[known])
-    of_groups = (groups[:, :, None] * parts[:, None, :]).reshape(len(truth), -1)
     shape = (-1, groups.shape[1], len(_MOMENTS))
+    of_groups = (groups[:, :, None] * parts[:, None, :]).reshape(len(truth), shape[1] * shape[2])
     point = metrics_of(of_groups.sum(0).reshape(shape))
     drawn = metrics_of((resampling.weights @ of_groups).reshape(shape))
     people = [resampling.people(known & g) for g in groups.T]
@@ -224,7 +224,8 @@ def p_value(difference: float, drawn: np.ndarray) -> float | None:
     The share of draws beyond 0 could not fall below 1 / draws, too coarse to be corrected for many comparisons.
     """
     spread = float(np.std(drawn[np.isfinite(drawn)], ddof=1)) if np.isfinite(drawn).sum() > 1 else 0.0
-    return float(2 * norm.sf(abs(difference) / spread)) if spread > 0 else None
+    # Less than that is rounding: of draws that are all alike, or of a method beside its copy.
+    return float(2 * norm.sf(abs(difference) / spread)) if spread > 1e-12 else None
 
 
 def holm(p: Sequence[float]) -> list[float]:
