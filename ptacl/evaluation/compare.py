@@ -76,8 +76,6 @@ def compare(
         _add(found, seed, _of_predictions(table, rows))
     for seed, table in found_by_query:
         _add(found, seed, _of_queries(table, rows))
-    for of_entrant in found.values():
-        _add_means(of_entrant, settings)
     write_rows(out, _differences(found, settings, rows), DIFFERENCES, settings)
 
 
@@ -149,6 +147,17 @@ def _add(found: Found, seed: int, entries: Iterator[Entry]) -> None:
         found.setdefault(entrant, {}).setdefault(quantity, {})[seed] = values
 
 
+def _both(
+    ours: dict[Quantity, dict[int, Values]], theirs: dict[Quantity, dict[int, Values]], settings: Mapping[str, Any]
+) -> tuple[dict[Quantity, dict[int, Values]], dict[Quantity, dict[int, Values]]]:
+    """The quantities that both have, in order, and means over these: a ceiling may be known of some phenotypes only."""
+    common = sorted(ours.keys() & theirs.keys(), key=str)
+    of_ours, of_theirs = {q: ours[q] for q in common}, {q: theirs[q] for q in common}
+    _add_means(of_ours, settings)
+    _add_means(of_theirs, settings)
+    return of_ours, of_theirs
+
+
 def _add_means(found: dict[Quantity, dict[int, Values]], settings: Mapping[str, Any]) -> None:
     """Means over all targets, over all extra targets, and over both directions, where there is more than one."""
     members: dict[Quantity, list[Quantity]] = {}
@@ -159,8 +168,8 @@ def _add_means(found: dict[Quantity, dict[int, Values]], settings: Mapping[str, 
         if q.task in ("identification", "phase"):
             members.setdefault(q._replace(direction=BOTH_WAYS), []).append(q)
     for mean, of in members.items():
-        if len(of) > 1:
-            seeds = set.intersection(*(set(found[q]) for q in of))
+        seeds = set.intersection(*(set(found[q]) for q in of))
+        if len(of) > 1 and seeds:
             found[mean] = {
                 s: Values(np.mean([found[q][s].drawn for q in of], axis=0), min(found[q][s].n for q in of))
                 for s in sorted(seeds)
@@ -172,10 +181,12 @@ def _differences(found: Found, settings: Mapping[str, Any], rows: _Rows) -> list
     for method, baseline in settings["compare"]:
         of_pair: list[Row] = []
         for entrant in sorted((e for e in found if e.method == method), key=str):
-            other = entrant._replace(method=baseline)
-            for q in sorted(found[entrant].keys() & found.get(other, {}).keys(), key=str):
-                seeds = found[entrant][q].keys() & found[other][q].keys()
-                ours, theirs = ([found[e][q][s] for s in sorted(seeds)] for e in (entrant, other))
+            pair = _both(found[entrant], found.get(entrant._replace(method=baseline), {}), settings)
+            for q in sorted(pair[0].keys() & pair[1].keys(), key=str):
+                seeds = pair[0][q].keys() & pair[1][q].keys()
+                if not seeds:
+                    continue
+                ours, theirs = ([of[q][s] for s in sorted(seeds)] for of in pair)
                 of_pair.append(_row(entrant, baseline, q, "difference", ours, theirs, rows))
         p = [r["p"] for r in of_pair if r["p"] is not None]
         for r, corrected in zip((r for r in of_pair if r["p"] is not None), holm(p), strict=True):
@@ -186,9 +197,10 @@ def _differences(found: Found, settings: Mapping[str, Any], rows: _Rows) -> list
         reference = next((e for e in found if e.method == ceiling), None)
         if reference is None or entrant.method.startswith("ceiling_"):
             continue
-        for q in sorted(found[entrant].keys() & found[reference].keys(), key=str):
-            ours = list(found[entrant][q].values())
-            theirs = list(found[reference][q].values()) * len(ours)
+        pair = _both(found[entrant], found[reference], settings)
+        for q in sorted(pair[0].keys() & pair[1].keys(), key=str):
+            ours = list(pair[0][q].values())
+            theirs = list(pair[1][q].values()) * len(ours)
             table.append(_row(entrant, ceiling, q, "share", ours, theirs, rows))
     return table
 

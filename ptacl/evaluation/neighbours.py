@@ -10,6 +10,8 @@ from ptacl.errors import PtaclError
 EXACT_UP_TO = 10**6
 # Queries at a time: their similarities to the gallery stay in the processor's cache.
 BLOCK = 64
+# A phenotype may be known of few in a large gallery; these are searched in full: parts of them would hold too few to find.
+FEW = 1000
 # Queries whose true neighbours tell what an approximate search misses.
 RECALL_SAMPLE = 500
 
@@ -50,7 +52,7 @@ def approximate(
             f"a gallery of {len(gallery):,} recordings is searched by FAISS: pip install faiss-cpu, or conda install faiss-cpu"
         ) from None
     query, gallery = query.astype(np.float32), gallery.astype(np.float32)
-    lists = max(1, int(4 * np.sqrt(len(gallery))))
+    lists = int(4 * np.sqrt(len(gallery))) if len(gallery) > FEW else 1
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(gallery.shape[1]), gallery.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
     rng = np.random.default_rng(0)
     index.cp.seed = 0
