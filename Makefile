@@ -4,7 +4,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: setup demo test test-kill lint lock
+.PHONY: setup demo study test test-kill lint lock
 
 setup: .venv/.complete
 
@@ -17,6 +17,11 @@ setup: .venv/.complete
 demo: setup  ## the synthetic cohort, from raw files to results/report/index.html
 	$(BIN)/python workflow_scripts/once.py --cores $(CORES)
 	@echo "The report is results/report/index.html"
+
+study: setup  ## the comparison of docs/study.md, which it writes anew; hours, and 20 GB of disk
+	$(BIN)/snakemake --cores $(CORES) --configfile configs/study.yaml -- study
+	cp results/study/report/study.md docs/study.md
+	cp results/study/report/images/study_*.png docs/images/
 
 test: setup  ## everything, the workflow included
 	$(BIN)/python -m pytest

@@ -42,3 +42,26 @@ rule report:
         "Writing the report"
     script:
         "../workflow_scripts/report.py"
+
+
+rule study:
+    input:
+        report=rules.report.output,
+        subjects=result("cohort/subjects.parquet"),
+    output:
+        page=result("report/study.md"),
+    log:
+        log_of("study"),
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=settings("report"),
+        code=stage_code("report"),
+    message:
+        "Writing the study as a document"
+    script:
+        "../workflow_scripts/report_study.py"

@@ -127,8 +127,12 @@ class Scorer:
             return _row(fit, name, "auroc", EVERYBODY, nothing, 0)
 
         def mean(weights: np.ndarray) -> dict[str, np.ndarray]:
-            of_classes = [auroc(t == 1, p, weights) for t, p in zip(truth[known].T, predicted[known].T, strict=True)]
-            return {"auroc": np.mean(of_classes, axis=0)}
+            areas = np.stack(
+                [auroc(t == 1, p, weights) for t, p in zip(truth[known].T, predicted[known].T, strict=True)]
+            )
+            there = np.isfinite(areas)  # a class may have nobody among the scored, or in a draw
+            with np.errstate(invalid="ignore"):
+                return {"auroc": np.where(there, areas, 0).sum(0) / there.sum(0)}
 
         e = self.resampling.estimates(known, mean)["auroc"]
         return _row(fit, name, "auroc", EVERYBODY, e, int(known.sum()))

@@ -25,7 +25,7 @@ matplotlib.rcParams.update(
 # Okabe and Ito's palette, told apart with any colour vision; reference rows are grey.
 COLOURS = {
     "random": "#999999", "mae": "#56B4E9", "global": "#E69F00", "ptacl": "#0072B2", "ptacl_shuffled": "#CC79A7",
-    "ptacl_other": "#D55E00", "cmr": "#009E73",
+    "ptacl_other": "#D55E00", "cmr": "#009E73", "ptacl_residual": "#56407F", "ptacl_roll": "#8C564B", "scratch": "#BCBD22",
 }  # fmt: skip
 REFERENCE, CEILING = "#777777", "#222222"
 
@@ -53,6 +53,12 @@ def as_svg(figure: Figure, alternative: str) -> str:
 
 def forest(regression: Sequence[Row], phenotypes: Sequence[str], methods: Sequence[str]) -> str:
     """R² of every method and reference row by phenotype, with 95 % intervals."""
+    said = "R squared with 95 % intervals of every method and reference row, one panel per quantity."
+    return as_svg(forest_figure(regression, phenotypes, methods), said)
+
+
+def forest_figure(regression: Sequence[Row], phenotypes: Sequence[str], methods: Sequence[str]) -> Figure:
+    """The figure of `forest`."""
     columns = 3
     rows = -(-len(phenotypes) // columns)
     size = (10.5, (0.23 * len(methods) + 0.9) * rows)
@@ -77,7 +83,7 @@ def forest(regression: Sequence[Row], phenotypes: Sequence[str], methods: Sequen
     for axis in axes[-1]:
         axis.set_xlabel("R² on the test split")
     figure.tight_layout()
-    return as_svg(figure, "R squared with 95 % intervals of every method and reference row, one panel per quantity.")
+    return figure
 
 
 def scatter(predictions: Sequence[Row], phenotypes: Sequence[str], method: str) -> str:

@@ -9,7 +9,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ptacl.artifacts import read_table
-from ptacl.config import finetuned_methods
 from ptacl.errors import ArtifactError
 from ptacl.evaluation import tables as scores_of
 from ptacl.evaluation.compare import CEILINGS
@@ -63,7 +62,8 @@ def load_study(results: Path, config: Mapping[str, Any]) -> Study:
     def of_methods(folder: str, names: list[str], end: str = "") -> list[Row]:
         return [r for m in names for s in seeds for r in rows(f"{folder}/{m}/seed{s}{end}.parquet", folder)]
 
-    finetuned = finetuned_methods(config) if "finetune" in config["evaluate"]["protocols"] else []
+    learnt_from_labels = [m for m in config["methods"] if definitions[m]["objective"] != "none"]
+    finetuned = learnt_from_labels if "finetune" in config["evaluate"]["protocols"] else []
     every = over_seeds(of_methods("regression", methods) + rows("regression/references.parquet", "regression"))
     regression, first = with_ceilings([r for r in every if r["protocol"] == "probe"]), seeds[0]
     learnt = over_seeds(of_methods("regression", finetuned, "_finetuned"))

@@ -63,7 +63,7 @@ def build_page(study: Study, results: Path) -> str:
         settings=yaml.safe_dump(without_paths(study.config), sort_keys=True, allow_unicode=True),
         digest=settings_digest(dict(study.config)),
         version=__version__,
-        packages=_versions(),
+        packages=versions(),
     )
 
 
@@ -86,8 +86,9 @@ def without_paths(value: Any) -> Any:
     return f"…/{Path(value).name}" if isinstance(value, str) and value.startswith(("/", "~")) else value
 
 
-def _versions() -> list[tuple[str, Any]]:
-    found = []
+def versions() -> list[tuple[str, str]]:
+    """Packages that results depend on, with their versions, as far as they are installed."""
+    found: list[tuple[str, str]] = []
     for name in _PACKAGES:
         try:
             found.append((name, importlib.metadata.version(name)))

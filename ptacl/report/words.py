@@ -9,6 +9,8 @@ METHODS = {
     "random": "untrained ECG encoder", "mae": "ECG masked autoencoder", "global": "global loss",
     "ptacl": "PTACL (global + local)", "ptacl_shuffled": "control: phases shuffled",
     "ptacl_other": "control: another patient's frames", "cmr": "CMR embedding (upper reference)",
+    "ptacl_residual": "PTACL + patient residuals", "ptacl_roll": "PTACL, cines from anywhere in the cycle",
+    "scratch": "labels alone", "heart_rate": "same heart rate",
     "chance": "chance (training mean)", "sex": "sex only", "covariates": "covariates",
     "median_beat": "ridge on the median beat", "ceiling_clean": "ceiling: noise-free ECG",
     "ceiling_meas": "ceiling: measured ECG", "ceiling_meas_covariates": "ceiling: ECG + covariates",
@@ -43,13 +45,33 @@ FLAGS = {
 }  # fmt: skip
 
 
+MEANS = {
+    "mean_of_targets": "mean of the volumes, mass and ejection fractions",
+    "mean_of_extra_targets": "mean of the timings",
+}
+NUISANCES = {"heart_rate_bpm": "Heart rate", "log_noise_ratio": "Noise of the ECG (log)", "sex": "Sex"}
+SUBGROUPS = {
+    "all": "everybody", "women": "women", "men": "men", "age_under_60": "under 60 years", "age_60_to_69": "60 to 69 years",
+    "age_from_70": "from 70 years", "no_atrial_fibrillation": "no atrial fibrillation",
+    "atrial_fibrillation": "atrial fibrillation", "first_visit": "first visit", "later_visit": "later visit",
+}  # fmt: skip
+
+
 def label(name: str) -> str:
-    """A phenotype or covariate in words."""
-    return QUANTITIES[name].label if name in QUANTITIES else name
+    """A phenotype, covariate, nuisance, or mean over phenotypes, in words."""
+    known = {n: q.label for n, q in QUANTITIES.items()} | MEANS | NUISANCES
+    if name in known:
+        return known[name]
+    if name.endswith("i") and name[:-1] in QUANTITIES:
+        return f"{QUANTITIES[name[:-1]].label} over body surface"
+    head, below, limit = name.partition("_below_")
+    return f"{known.get(head, head)} below {limit}" if below else name
 
 
 def unit(name: str) -> str:
     """Its unit, empty where it has none."""
+    if name.endswith("i") and name[:-1] in QUANTITIES:
+        return f"{QUANTITIES[name[:-1]].unit}/m²"
     return QUANTITIES[name].unit if name in QUANTITIES else ""
 
 

@@ -1,6 +1,7 @@
-"""Identification, similarity and phase alignment against loops over full matrices; enumerated chance and oracle."""
+"""Identification and similarity against loops over full matrices; enumerated chance and oracle."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from sklearn.metrics import average_precision_score, ndcg_score
 
 from ptacl.errors import PtaclError
 from ptacl.evaluation import neighbours
-from ptacl.evaluation.alignment import OTHERS, phase_alignment
 from ptacl.evaluation.retrieval import Gallery, _score_block, identification, phenotype, phenotype_similarity
 from ptacl.evaluation.statistics import Draws, Resampling
 
@@ -77,6 +77,60 @@ def test_what_is_found_is_kept_for_every_query_of_a_first_visit() -> None:
         assert row["value"] == pytest.approx(middle)
 
 
+def test_ties_count_as_the_mean_over_all_their_orders() -> None:
+    rng, n = np.random.default_rng(3), 90
+    axes = np.repeat(np.eye(4), 3, axis=0)  # cosines are 0 or 1, without rounding
+    q, g = axes[rng.integers(0, 12, n)], axes[rng.integers(0, 12, n)]
+    g[::3] = q[::3]
+    cosine, values = q @ g.T, {}
+    for i in range(n):
+        better = int((cosine[i] > cosine[i, i]).sum())
+        places = better + 1 + np.arange((cosine[i] == cosine[i, i]).sum())  # each as likely as the others
+        values.setdefault(("median_rank", None), []).append(places.mean())
+        values.setdefault(("mrr", None), []).append((1 / places).mean())
+        for k in (1, 5, 10):
+            values.setdefault(("recall", k), []).append((places <= k).mean())
+    _, queries = identification(q, g, "d", gallery(named(n)))
+    rows = identified(q, g, named(n))
+    assert len(rows) == len(queries) == len(values)
+    for (metric, k), value in values.items():
+        np.testing.assert_allclose(by(queries, metric=metric, k=k)["value"], value, rtol=1e-12)
+        middle = np.median(value) if metric == "median_rank" else np.mean(value)
+        assert by(rows, metric=metric, k=k)["value"] == pytest.approx(middle)
+
+
+def test_chance_of_identification_is_the_mean_over_all_ways_to_deal_out_the_partners() -> None:
+    q, g = np.random.default_rng(4).normal(size=(2, 6, 3))
+    dealt = [identified(q, g[list(order)], named(6)) for order in itertools.permutations(range(6))]
+    for i, row in enumerate(dealt[0]):
+        found = np.mean([rows[i]["value"] for rows in dealt])
+        # A mean of medians need not be the mean rank.
+        assert found == pytest.approx(row["chance"], abs=0.2 if row["metric"] == "median_rank" else 1e-9)
+    assert by(dealt[0], metric="recall", k=10)["chance"] == 1  # of a gallery of six
+    assert all(row["oracle"] == 1 and row["n"] == row["gallery"] == 6 for row in dealt[0])
+    perfect = identified(g, g, named(6))
+    assert all(row["value"] == row["oracle"] for row in perfect)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_a_gallery_of_hardly_anybody_has_notes_and_no_numbers(n: int) -> None:
+    x = np.random.default_rng(5).normal(size=(n, 3))
+    for row in identified(x, x, named(n)):
+        assert row["value"] is None and row["note"] and row["n"] == n
+
+
+def test_a_shuffled_gallery_is_another_task_but_rotated_and_scaled_embeddings_are_the_same() -> None:
+    rng = np.random.default_rng(6)
+    q = rng.normal(size=(80, 5))
+    g = q + rng.normal(size=(80, 5))
+    turned, _ = np.linalg.qr(rng.normal(size=(5, 5)))
+    rows = identified(q, g, named(80))
+    same = identified(q @ turned * 7, g @ turned * rng.uniform(1, 9, (80, 1)), named(80))
+    assert [r["value"] for r in rows] == pytest.approx([r["value"] for r in same])
+    shuffled = identified(q, np.roll(g, 1, axis=0), named(80))
+    assert by(shuffled, metric="mrr")["value"] < 0.5 * by(rows, metric="mrr")["value"]
+
+
 def test_collapsed_embeddings_are_at_chance_not_perfect() -> None:
     for row in identified(np.ones((50, 4)), np.ones((50, 4)), named(50)):
         assert row["value"] == pytest.approx(row["chance"])
@@ -123,6 +177,96 @@ def naive_similarity(q: np.ndarray, g: np.ndarray, who: list[str], y: np.ndarray
         for measure, value in of.items():
             expected.setdefault(measure, []).append(value)
     return expected
+
+
+def in_order(
+    q: np.ndarray, g: np.ndarray, who: list[str], y: np.ndarray, sd: float
+) -> dict[tuple[str, int | None], list[tuple[float, float, float]]]:
+    """As `naive_similarity`, by plain loops along the order of the whole gallery, equal ones as they stand there."""
+    expected: dict = {}
+    for i in (i for i in range(len(who)) if np.isfinite(y[i])):
+        others = [j for j in range(len(who)) if who[j] != who[i] and np.isfinite(y[j])]
+        ranked = sorted(others, key=lambda j, i=i: -float(q[i] @ g[j]))
+        apart = [abs(y[j] - y[i]) for j in ranked]
+        near, hits = sorted(apart), [d <= sd / 2 for d in apart]
+        n, m = len(others), sum(hits)
+        of = {}
+        for k in (k for k in KS if k <= n):
+            of["precision", k] = sum(hits[:k]) / k, m / n, min(m, k) / k
+            of["abs_difference", k] = sum(apart[:k]) / k, sum(apart) / n, sum(near[:k]) / k
+            if m:
+                of["recall", k] = sum(hits[:k]) / m, k / n, min(m, k) / m
+        if n >= 10:
+            discount = [1 / math.log2(2 + place) for place in range(10)]
+            gain = [math.exp(-d / sd) for d in apart]
+            ideal = sum(math.exp(-d / sd) * w for d, w in zip(near, discount, strict=False))
+            if ideal:  # nothing at all is gained by one whom nobody is remotely like
+                value = sum(x * w for x, w in zip(gain, discount, strict=False)) / ideal
+                of["ndcg", 10] = value, sum(gain) / n * sum(discount) / ideal, 1.0
+        if m:
+            precisions = [sum(hits[: place + 1]) / (place + 1) for place in range(n) if hits[place]]
+            # One place at random for every relevant one: by linearity over pairs of places.
+            first = sum(1 / place for place in range(1, n + 1)) / n
+            chance = first + (m - 1) / (n - 1) * (1 - first) if n > 1 else 1.0
+            of["map", None] = sum(precisions) / m, chance, 1.0
+        for measure, value in of.items():
+            expected.setdefault(measure, []).append(value)
+    known = [s for s, value in zip(who, y, strict=True) if np.isfinite(value)]
+    fewest = min(sum(other != s for other in known) for s in known)
+    return {key: v for key, v in expected.items() if key[1] is None or key[1] <= fewest}
+
+
+@pytest.mark.parametrize("people", [[3] * 2 + [1] * 3, [2] * 5, [1, 2, 1] * 8, [1, 1, 4] * 30])
+def test_ties_of_embeddings_and_phenotypes_and_small_galleries_are_scored_as_in_loops(people: list[int]) -> None:
+    rng, who = np.random.default_rng(len(people)), [f"S{i:03d}" for i, n in enumerate(people) for _ in range(n)]
+    n, sd = len(who), 4.0
+    q, g = np.eye(5)[rng.integers(0, 5, n)], np.eye(5)[rng.integers(0, 5, n)]
+    y = rng.integers(50, 62, n).astype(float)  # half of the spread is 2: many lie on the limit, which is within
+    y[rng.permutation(n)[: n // 6]] = np.nan
+    rows, expected = similar(q, g, who, y, sd), in_order(q, g, who, y, sd)
+    known = [s for s, value in zip(who, y, strict=True) if np.isfinite(value)]
+    size = np.mean([sum(other != s for other in known) for s in known])
+    assert {r["gallery"] for r in rows} == {round(size)}
+    assert {(r["metric"], r["k"]) for r in rows} == expected.keys()
+    for (metric, k), values in expected.items():
+        row = by(rows, metric=metric, k=k)
+        found = [row["value"], row["chance"], row["oracle"]]
+        assert found == pytest.approx(np.mean(values, axis=0).tolist()), (metric, k)
+        assert row["n"] == len(values), (metric, k)
+
+
+def test_wild_values_spoil_no_measure_of_the_others() -> None:
+    rng, n = np.random.default_rng(7), 60
+    q, g, y = rng.normal(size=(n, 4)), rng.normal(size=(n, 4)), rng.normal(size=n)
+    y[[8, 9, 30]] = 1e3, 1e3 + 0.3, -1e5  # two are alike far from all others, one is alone
+    q, g = unit(q), unit(g)
+    rows, expected = similar(q, g, named(n), y, 1.0), in_order(q, g, named(n), y, 1.0)
+    assert {(r["metric"], r["k"]) for r in rows} == expected.keys()
+    for (metric, k), values in expected.items():
+        row = by(rows, metric=metric, k=k)
+        assert [row["value"], row["chance"], row["oracle"]] == pytest.approx(np.mean(values, axis=0).tolist()), metric
+
+
+def test_a_gallery_of_one_person_has_nobody_else_to_find() -> None:
+    x, y = np.random.default_rng(8).normal(size=(4, 3)), np.array([1.0, 2.0, 3.0, 4.0])
+    for row in similar(x, x, ["A"] * 4, y, 1.0):
+        assert row["value"] is None and row["note"] and row["chance"] is None
+
+
+def test_what_is_found_is_kept_for_every_query_and_people_are_drawn_with_all_their_visits() -> None:
+    rng, who = np.random.default_rng(9), sorted([*named(60), *named(25)])
+    n = len(who)
+    x, y = rng.normal(size=(n, 3)), rng.normal(size=n)
+    y[rng.random(n) < 0.2] = np.nan
+    of = gallery(who)
+    rows, queries = phenotype_similarity(x, x[::-1], [phenotype("x", y, 1.0, of)], "d", of)
+    assert {(q["metric"], q["k"]) for q in queries} == {("precision", 10), ("abs_difference", 10)}
+    for q in queries:
+        assert q["rows"].tolist() == np.flatnonzero(np.isfinite(y)).tolist()
+        row, w = by(rows, metric=q["metric"], k=10), of.resampling.weights[:, q["rows"]]
+        drawn = [np.repeat(q["value"], of_draw.astype(int)).mean() for of_draw in w]
+        expected = (q["value"].mean(), *np.percentile(drawn, [2.5, 97.5]))
+        assert (row["value"], row["lo"], row["hi"]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", [2, 3])
@@ -224,6 +368,7 @@ def test_scores_by_an_approximate_search_are_near_the_exact_ones_and_the_rest_is
     y[rng.random(len(who)) < 0.1] = np.nan
     for score, arguments in ((identified, (x, other, who)), (similar, (x, other, who, y, 1.0))):
         exact, near = score(*arguments), score(*arguments, exact_up_to=100)
+        assert score(*arguments, exact_up_to=len(who)) == exact
         for a in exact:
             b = by(near, metric=a["metric"], k=a["k"])
             if a["metric"] in ("median_rank", "mrr", "map"):
@@ -233,42 +378,46 @@ def test_scores_by_an_approximate_search_are_near_the_exact_ones_and_the_rest_is
                 assert b["chance"] == a["chance"] and b["oracle"] == a["oracle"]
 
 
+def test_an_approximate_search_misses_no_more_partners_than_it_says() -> None:
+    rng, n = np.random.default_rng(2), 3000
+    q = rng.normal(size=(n, 8))
+    g = q + 0.7 * rng.normal(size=(n, 8))
+    _, recall = neighbours.approximate(unit(q), unit(g), np.full(n, -1), np.arange(n), 10)
+    exact, near = identified(q, g, named(n)), identified(q, g, named(n), exact_up_to=n - 1)
+    assert identified(q, g, named(n), exact_up_to=n) == exact
+    assert near == identified(q, g, named(n), exact_up_to=n - 1)
+    for k in (1, 5, 10):
+        true, found = by(exact, metric="recall", k=k)["value"], by(near, metric="recall", k=k)
+        assert true - (1 - recall) - 0.02 < found["value"] <= true
+        assert found["lo"] < found["value"] < found["hi"] and found["chance"] == k / n
+    for metric in ("median_rank", "mrr"):
+        row = by(near, metric=metric, k=None)
+        assert row["value"] is row["lo"] is row["chance"] is None and f"{recall:.1%} of them found" in row["note"]
+
+
+def test_a_person_of_many_visits_is_left_out_of_an_approximate_search_and_ten_others_are_found() -> None:
+    rng = np.random.default_rng(4)
+    person = np.r_[np.zeros(15, int), np.arange(1, 2500)]
+    x = neighbours.normalised(rng.normal(size=(len(person), 5)))
+    x[:15] = x[0]  # the own visits are nearer than anybody
+    found, _ = neighbours.approximate(x[:15], x, person[:15], person, 10)
+    assert (found >= 15).all() and all(len(set(of)) == 10 for of in found.tolist())
+
+
+@pytest.mark.parametrize("known", [9, 40, 900])
+def test_a_phenotype_known_of_few_in_a_huge_gallery_is_searched_in_full(known: int) -> None:
+    rng, n = np.random.default_rng(5), 1200
+    x, y = rng.normal(size=(n, 6)), np.full(n, np.nan)
+    y[rng.permutation(n)[:known]] = rng.normal(size=known)
+    exact, near = similar(x, x, named(n), y, 1.0), similar(x, x, named(n), y, 1.0, exact_up_to=1000)
+    for a in (r for r in exact if r["metric"] != "map"):
+        b = by(near, metric=a["metric"], k=a["k"])
+        assert (b["value"], b["n"]) == (pytest.approx(a["value"], abs=2e-3), a["n"])
+    assert by(near, metric="map")["value"] is None
+
+
 def test_without_faiss_a_huge_gallery_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(PtaclError, match="pip install faiss-cpu") as error:
         identified(np.eye(30), np.eye(30), named(30), exact_up_to=10)
     assert "\n" not in str(error.value)
-
-
-# Phase alignment
-
-
-def test_phase_alignment_agrees_with_a_loop() -> None:
-    rng, n, k = np.random.default_rng(6), 30, 10
-    phase = rng.normal(size=(k, 16))
-    ecg, cmr, shifted = (unit(phase + 0.9 * rng.normal(size=(n, k, 16))) for _ in range(3))
-    table, queries, matrices = phase_alignment(ecg, cmr, shifted, np.arange(n), gallery(named(n)))
-
-    def accuracy(i: int, frames: np.ndarray, direction: str) -> float:
-        m = ecg[i] @ frames.T
-        return np.mean([(m if direction == "ecg_to_cmr" else m.T)[a].argmax() == a for a in range(k)])
-
-    for direction in ("ecg_to_cmr", "cmr_to_ecg"):
-        own = [accuracy(i, cmr[i], direction) for i in range(n)]
-        other = [np.mean([accuracy(i, cmr[(i + t) % n], direction) for t in range(1, OTHERS + 1)]) for i in range(n)]
-        moved = [accuracy(i, shifted[i], direction) for i in range(n)]
-        for name, values in (("own", own), ("other", other), ("shifted", moved), ("gap", np.subtract(own, other))):
-            row = by(table, metric=f"phase_accuracy_{name}", direction=direction)
-            assert row["value"] == pytest.approx(np.mean(values)), name
-            assert by(queries, metric=f"phase_accuracy_{name}", direction=direction)["value"] == pytest.approx(values)
-    mean = np.mean([ecg[i] @ cmr[i].T for i in range(n)], axis=0)
-    assert by(matrices, frames="own", ecg_bin=2, cmr_bin=7)["cosine"] == pytest.approx(mean[2, 7])
-    assert len(matrices) == 3 * k * k
-
-
-def test_one_patient_alone_has_no_others_and_none_has_nothing() -> None:
-    x = unit(np.random.default_rng(0).normal(size=(1, 4, 8)))
-    table, _, matrices = phase_alignment(x, x, x, np.arange(1), gallery(named(1)))
-    assert {r["metric"] for r in table} == {"phase_accuracy_own", "phase_accuracy_shifted"}
-    assert {m["frames"] for m in matrices} == {"own", "shifted"}
-    assert phase_alignment(x[:0], x[:0], x[:0], np.arange(0), gallery([])) == ([], [], [])

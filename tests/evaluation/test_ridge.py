@@ -1,14 +1,19 @@
 """The probe against scikit-learn, and what must not reach it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
-from sklearn.metrics import r2_score
+from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 from ptacl.evaluation import ridge
-from ptacl.evaluation.ridge import ALPHAS, _folds, choose_alphas, narrowed, probe, standardised
+from ptacl.evaluation.ridge import ALPHAS, FOLDS, _folds, choose_alphas, narrowed, probe, standardised
+
+Cohort = Any  # of conftest.py
 
 
 def named(n: int) -> list[str]:
@@ -34,15 +39,50 @@ def test_each_target_is_a_grid_search_over_the_same_folds_of_its_own_known_rows(
     assert len(chosen) > 1
 
 
-def test_more_columns_than_rows_are_fitted_as_scikit_learn_does() -> None:
-    rng = np.random.default_rng(2)
-    x = rng.normal(size=(40, 90))
-    y = x[:, :1] + rng.normal(size=(40, 1))
-    train = np.arange(40) < 30
+def naive_probe(x: np.ndarray, y: np.ndarray, subjects: list[str], rows: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    """Predictions and alphas of one ridge after another, folds made person by person, every visit counted once."""
+    z = (x - x[rows].mean(0)) / x[rows].std(0)
+    people = sorted({s for s, inside in zip(subjects, rows, strict=True) if inside})
+    fold = np.array([people.index(s) % 5 if s in people else -1 for s in subjects])
+    predicted, alphas = np.full(y.shape, np.nan), []
+    for j in range(y.shape[1]):
+        known, error = rows & np.isfinite(y[:, j]), dict.fromkeys(ALPHAS.tolist(), 0.0)
+        for alpha in error:
+            for f in set(fold[known].tolist()):
+                out, rest = known & (fold == f), known & (fold != f)
+                fitted = Ridge(alpha=alpha).fit(z[rest], y[rest, j])
+                error[alpha] += np.square(fitted.predict(z[out]) - y[out, j]).sum()
+        alphas.append(min(error, key=error.__getitem__))
+        predicted[:, j] = Ridge(alpha=alphas[-1]).fit(z[known], y[known, j]).predict(z)
+    return predicted, alphas
+
+
+@pytest.mark.parametrize(("people", "columns"), [(60, 8), (25, 90)], ids=["few_columns", "more_columns_than_rows"])
+def test_the_probe_is_a_ridge_for_every_target_with_repeat_visits_and_missing_values(people: int, columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    who = [s for i, s in enumerate(named(people)) for _ in range(1 + i % 3)]
+    n = len(who)
+    of_person = rng.normal(size=(people, columns))[[int(s[1:]) for s in who]]
+    x = of_person + 0.3 * rng.normal(size=(n, columns))  # visits of a person are alike, in features and in targets
+    noise = rng.normal(size=(people, 5))[[int(s[1:]) for s in who]]
+    y = x[:, :5] + noise * np.array([0.1, 1, 1, 4, 30])
+    y[rng.random(n) < 0.3, 1] = np.nan
+    y[rng.random(n) < 0.3, 2] = np.nan
+    train = np.array([int(s[1:]) % 4 > 0 for s in who])
+    expected, alphas = naive_probe(x, y, who, train)
+    assert len(set(alphas)) > 1
+    np.testing.assert_allclose(probe(x, y, who, train), expected, atol=1e-7)
+
+
+def test_a_target_known_in_one_fold_only_is_shrunk_most_and_one_known_of_nobody_is_not_predicted() -> None:
+    rng = np.random.default_rng(8)
+    x, y, train = rng.normal(size=(50, 4)), np.full((50, 3), np.nan), np.arange(50) < 40
+    y[[0, 5, 10, 15], 0] = y[[45, 46, 1, 2], 1] = [1.0, 4.0, 2.0, 7.0]  # column 1: two of them in the test split
+    found = probe(x, y, named(50), train)
     z = standardised(x, train)
-    (alpha,) = choose_alphas(z[train], y[train], _folds(named(40), train)[train])
-    expected = Ridge(alpha=alpha).fit(z[train], y[train, 0]).predict(z)
-    np.testing.assert_allclose(probe(x, y, named(40), train)[:, 0], expected, atol=1e-8)
+    expected = Ridge(alpha=ALPHAS[-1]).fit(z[[0, 5, 10, 15]], y[[0, 5, 10, 15], 0]).predict(z)
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-9)
+    assert np.isnan(found[:, 1:]).all()
 
 
 def test_nothing_of_the_test_split_reaches_the_probe() -> None:
@@ -82,7 +122,7 @@ def test_features_that_are_not_finite_are_read_as_the_training_mean() -> None:
 def test_standardising_keeps_precision_and_the_given_array() -> None:
     rng = np.random.default_rng(4)
     x = (1000 + rng.normal(size=(5000, 3))).astype(np.float32)
-    x[:, 2] = 7
+    x[:4000, 2], x[4000:, 2] = 7, 9  # never seen to vary: says nothing of anybody
     before, rows = x.copy(), np.arange(5000) < 4000
     z = standardised(x, rows)
     np.testing.assert_array_equal(x, before)
@@ -121,3 +161,87 @@ def test_wide_features_are_cut_to_their_principal_components(monkeypatch: pytest
     assert found[rows].var() > 0.995 * best.var()
     np.testing.assert_array_equal(found, narrowed(x, rows))
     assert narrowed(x[:, :60], rows).shape == (400, 60)
+    few = np.arange(400) < 40  # hardly more rows than components: nothing is gained
+    assert narrowed(x, few).shape == (400, 120)
+
+
+def test_wide_features_predict_as_well_as_those_cut_by_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ridge, "MOST_COLUMNS", 100)
+    monkeypatch.setattr(ridge, "COMPONENTS", 40)
+    rng, rows, who = np.random.default_rng(7), np.arange(900) < 600, named(900)
+    latent = rng.normal(size=(900, 12))
+    x = latent @ rng.normal(size=(12, 300)) + 2 * rng.normal(size=(900, 300))
+    y = latent[:, :6] + 0.5 * rng.normal(size=(900, 6))
+    z = standardised(x, rows)
+    cut = PCA(40, svd_solver="full").fit(z[rows]).transform(z)
+    wide = probe(x, y, who, rows)
+    # Folds and alphas as everywhere; the components are not scaled, which would let noise in.
+    fold = np.arange(600) % FOLDS
+    for j, alpha in enumerate(choose_alphas(cut[rows], y[rows], fold)):
+        best = Ridge(alpha=alpha).fit(cut[rows], y[rows, j]).predict(cut)
+        scores = [r2_score(y[~rows, j], p[~rows]) for p in (wide[:, j], best)]
+        assert scores[0] == pytest.approx(scores[1], abs=0.01) and scores[1] > 0.5
+    y[~rows], x[899] = 0, 1e3  # neither the directions nor the fit look at the test split
+    np.testing.assert_allclose(probe(x, y, who, rows)[:899], wide[:899], atol=1e-4)
+
+
+# What is no phenotype
+
+
+def told_apart(cohort: Cohort, features: np.ndarray) -> dict[str, dict]:
+    scorer = cohort.write().study().scorer(cohort.keys, cohort.split)
+    return {r["phenotype"]: r for r in scorer.nuisances("m", "ecg", features)}
+
+
+def test_nuisances_are_told_as_well_as_scikit_learn_says_from_the_probes_own_predictions(
+    cohort: Callable[..., Cohort],
+) -> None:
+    c = cohort(400, 150, repeats=20)
+    rng, rows = np.random.default_rng(9), len(c.keys)
+    train, test = np.array(c.split) == "train", np.array(c.split) == "test"
+    centre, sex, age = (np.array(c.cohort[k]) for k in ("centre", "sex", "age"))
+    centre[[7, 11, 390]], sex[[3, 395]] = np.nan, np.nan
+    c.cohort |= {"centre": centre, "sex": sex}
+    x = rng.normal(size=(rows, 6))
+    x[:, 0] += 1.5 * (centre == 2) - (centre == 3)
+    x[:, 1] += np.nan_to_num(sex)
+    x[:, 2] += age / 10
+    found = told_apart(c, x)
+    assert found.keys() == {"age", "heart_rate_bpm", "log_noise_ratio", "sex", "centre"}
+    assert {(r["protocol"], r["inputs"], r["subgroup"], r["label_fraction"]) for r in found.values()} == {
+        ("nuisance", "ecg", "all", 1.0)
+    }
+    who = c.study().scorer(c.keys, c.split).rows.subjects
+    for name, truth in (("age", age), ("log_noise_ratio", np.log(np.linspace(0.1, 0.3, rows)))):
+        p = probe(x, truth[:, None], who, train)[:, 0]
+        assert found[name]["value"] == pytest.approx(r2_score(truth[test], p[test]), abs=1e-6), name
+        assert found[name]["metric"] == "r2" and found[name]["n"] == test.sum()
+    areas = []
+    for value, truth in [(sex, 1.0), *((centre, k) for k in (1.0, 2.0, 3.0))]:
+        known = test & np.isfinite(value)
+        y = np.where(np.isfinite(value), value == truth, np.nan)
+        p = probe(x, y[:, None], who, train)[:, 0]
+        areas.append(roc_auc_score(y[known], p[known]))
+    assert found["sex"]["value"] == pytest.approx(areas[0]) and found["sex"]["n"] == test.sum() - 1
+    assert found["centre"]["value"] == pytest.approx(np.mean(areas[1:])) and found["centre"]["n"] == test.sum() - 2
+    for name in ("sex", "centre"):
+        assert found[name]["metric"] == "auroc" and found[name]["lo"] < found[name]["value"] < found[name]["hi"]
+    assert found["centre"]["lo"] > 0.5
+
+
+def test_a_centre_that_nobody_of_the_test_split_went_to_hides_not_the_others(cohort: Callable[..., Cohort]) -> None:
+    c = cohort(300, 120)
+    centre, test = np.array(c.cohort["centre"]), np.array(c.split) == "test"
+    features = np.random.default_rng(1).normal(size=(300, 4))
+    features[:, 0] += 2 * (centre == 1)
+    c.cohort["centre"] = np.where(test & (centre == 3), np.nan, centre)
+    row = told_apart(c, features)["centre"]
+    assert row["n"] == (test & (centre < 3)).sum() and 0.6 < row["lo"] < row["value"] < row["hi"]
+
+
+def test_one_centre_or_one_sex_alone_cannot_be_told_apart(cohort: Callable[..., Cohort]) -> None:
+    c = cohort(100, 40)
+    c.cohort |= {"centre": np.ones(100), "sex": np.ones(100)}
+    found = told_apart(c, np.random.default_rng(1).normal(size=(100, 4)))
+    for name in ("sex", "centre"):
+        assert found[name]["value"] is None and found[name]["note"]

@@ -12,6 +12,7 @@ import yaml
 
 from ptacl.artifacts import write_json, write_table, write_tensors
 from ptacl.cmr import stage as cmr_stage
+from ptacl.config import finetuned_methods
 from ptacl.ecg import stage as ecg_stage
 from ptacl.evaluation import tables as scores
 from ptacl.store import pairs as store_pairs
@@ -20,6 +21,7 @@ from ptacl.store.schema import VERSION
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIRST_ID = 9_000_001
 TARGETS = {"LVEDV": (150, 32), "LVM": (95, 24), "LVEF": (59, 6), "es_ms": (330, 25)}
+NUISANCES = (("age", "r2"), ("heart_rate_bpm", "r2"), ("log_noise_ratio", "r2"), ("sex", "auroc"), ("centre", "auroc"))
 REFERENCES = ("chance", "sex", "covariates", "median_beat", "ceiling_meas")
 Study = tuple[Path, dict[str, Any]]
 
@@ -72,8 +74,16 @@ class _Writer:
                 self.scores(method, seed)
                 if method != "cmr":
                     self.history(method, seed)
-        self.write("regression/references.parquet", "regression", scores.REGRESSION_SCHEMA,
-                   [r for m in REFERENCES for r in self.regression(m)])  # fmt: skip
+        for method in finetuned_methods(self.config) if "finetune" in self.config["evaluate"]["protocols"] else []:
+            for seed in self.config["seeds"]:
+                rows = self.regression(method, protocol="finetune")
+                self.scored(f"regression/{method}/seed{seed}_finetuned.parquet", "regression", rows)
+        self.scored("regression/references.parquet", "regression", [r for m in REFERENCES for r in self.regression(m)])
+        self.scored("retrieval/references.parquet", "retrieval", [])
+        self.scored("regression/differences.parquet", "differences", self.differences())
+
+    def scored(self, name: str, kind: str, rows: list[dict[str, Any]]) -> None:
+        scores.write_rows(self.results / name, rows, kind, {})
 
     def write(self, name: str, kind: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
         table = pa.Table.from_pylist(rows, schema=schema)
@@ -142,18 +152,42 @@ class _Writer:
         self.write(f"models/{method}/seed{seed}/history.parquet", "history",
                    pa.schema([*columns, ("value", pa.float64())]), rows)  # fmt: skip
 
-    def regression(self, method: str) -> list[dict[str, Any]]:
+    def regression(self, method: str, protocol: str = "probe") -> list[dict[str, Any]]:
+        """Everybody and women, all labels and a tenth, the ECG alone and with covariates; nuisances."""
+        alone = {"chance": "nothing", "sex": "sex", "covariates": "covariates", "cmr": "cmr"} | dict.fromkeys(
+            ("median_beat", "ceiling_meas"), "ecg"
+        )
+        inputs = [alone[method]] if method in alone else ["ecg", "ecg_phase", "covariates_ecg"]
+        places = [(i, 1.0, g) for i in inputs for g in ("all", "women")] + [(inputs[0], 0.1, "all")]
         rows = []
         for name in self.values if self.test else {}:
-            for metric, value in (("r2", 0.4), ("pearson_r", 0.63), ("mae", 12.0)):
-                value += float(self.rng.uniform(-0.1, 0.1))
-                bounds = (None, None) if self.note else (value - 0.1, value + 0.1)
-                rows.append({
-                    "method": method, "protocol": "probe", "phenotype": name, "metric": metric, "value": value,
-                    "lo": bounds[0], "hi": bounds[1], "n": len(self.test), "label_fraction": 1.0, "subgroup": "all",
-                    "note": self.note,
-                })  # fmt: skip
+            for place in places:
+                for metric, value in (("r2", 0.4), ("pearson_r", 0.63), ("mae", 12.0)):
+                    rows.append(self.score(method, protocol, name, metric, value, *place))
+        if rows and protocol == "probe" and method not in REFERENCES:
+            rows += [self.score(method, "nuisance", n, m, 0.4, inputs[0], 1.0, "all") for n, m in NUISANCES]
         return rows
+
+    def score(self, method: str, protocol: str, name: str, metric: str, value: float, inputs: str, fraction: float,
+              subgroup: str) -> dict[str, Any]:  # fmt: skip
+        value += float(self.rng.uniform(-0.1, 0.1))
+        bounds = (None, None) if self.note else (value - 0.1, value + 0.1)
+        return {
+            "method": method, "protocol": protocol, "inputs": inputs, "phenotype": name, "metric": metric, "value": value,
+            "lo": bounds[0], "hi": bounds[1], "n": len(self.test), "label_fraction": fraction, "subgroup": subgroup,
+            "note": self.note,
+        }  # fmt: skip
+
+    def differences(self) -> list[dict[str, Any]]:
+        """As found between every pair of the config whose methods are there."""
+        if self.note or not {"ptacl", "global"} <= set(self.config["methods"]):
+            return []
+        about = {
+            "method": "ptacl", "baseline": "global", "protocol": "probe", "inputs": "ecg", "task": "regression",
+            "metric": "r2", "kind": "difference", "p": 0.02, "p_holm": 0.08, "n": len(self.test), "seeds": 1,
+        }  # fmt: skip
+        found = [about | {"phenotype": n, "value": 0.05, "lo": 0.01, "hi": 0.09} for n in self.values]
+        return found + [about | {"phenotype": "mean_of_targets", "value": 0.04, "lo": 0.02, "hi": 0.06}]
 
     def retrieval(self, method: str) -> list[dict[str, Any]]:
         n = len(self.test)
@@ -166,7 +200,8 @@ class _Writer:
 
         if method not in ("global", "ptacl") or not n:
             return []
-        rows = [row("phase", "phase_accuracy_own", 0.9), row("phase", "phase_accuracy_other", 0.8)]
+        names = {"own": 0.9, "other": 0.8, "gap": 0.1, "shifted": 0.05}
+        rows = [row("phase", f"phase_accuracy_{name}", v) for name, v in names.items()]
         for direction in ("ecg_to_cmr", "cmr_to_ecg"):
             rows += [row("identification", "recall", 0.2 + 0.03 * k, k, direction=direction) for k in (1, 5, 10)]
             rows += [row("identification", m, 3.0, direction=direction) for m in ("median_rank", "mrr")]
@@ -176,11 +211,15 @@ class _Writer:
 
     def scores(self, method: str, seed: int) -> None:
         predictions = [
-            {"method": method, "subject_id": self.ids[i], "visit": 2, "phenotype": k, "truth": v[i],
+            {"method": method, "protocol": "probe", "inputs": "cmr" if method == "cmr" else "ecg", "label_fraction": 1.0,
+             "subject_id": self.ids[i], "visit": 2, "phenotype": k, "truth": v[i],
              "prediction": v.mean() + 0.5 * (v[i] - v.mean()) + self.rng.normal()}
             for k, v in self.values.items() for i in self.test
         ]  # fmt: skip
         place = f"{method}/seed{seed}.parquet"
-        self.write(f"regression/{place}", "regression", scores.REGRESSION_SCHEMA, self.regression(method))
-        self.write(f"retrieval/{place}", "retrieval", scores.RETRIEVAL_SCHEMA, self.retrieval(method))
-        self.write(f"predictions/{place}", "predictions", scores.PREDICTIONS_SCHEMA, predictions)
+        self.scored(f"regression/{place}", "regression", self.regression(method))
+        self.scored(f"retrieval/{place}", "retrieval", self.retrieval(method))
+        self.scored(f"predictions/{place}", "predictions", predictions)
+        cells = [{"method": method, "frames": "own", "ecg_bin": i, "cmr_bin": j, "cosine": float(i == j), "n": 9}
+                 for i in range(10) for j in range(10)]  # fmt: skip
+        self.scored(f"alignment/{place}", "alignment", cells if method in ("global", "ptacl") and self.test else [])

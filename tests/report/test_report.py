@@ -105,7 +105,9 @@ def test_scores_over_seeds_are_means_with_their_spread(study) -> None:
     results, config = study(lambda c: c.update(seeds=[0, 1, 2]))
     build(results, config)
     rows = list(csv.DictReader((results / "tables/regression_probe.csv").open()))
-    ours = [r for r in rows if r["method"] == "ptacl" and r["phenotype"] == "LVM" and r["metric"] == "r2"]
+    headline = {"metric": "r2", "inputs": "ecg", "subgroup": "all", "label_fraction": "1.0"}
+    rows = [r for r in rows if all(r[k] == v for k, v in headline.items())]
+    ours = [r for r in rows if r["method"] == "ptacl" and r["phenotype"] == "LVM"]
     reference = [r for r in rows if r["method"] == "median_beat"]
     assert len(ours) == 1 and ours[0]["seeds"] == "3" and float(ours[0]["seed_sd"]) > 0
     assert reference and all(r["seed_sd"] == "" for r in reference)
@@ -150,3 +152,37 @@ def test_an_ecg_is_drawn_in_full_height() -> None:
 
 def test_the_standard_deviation_of_the_cohort_is_that_of_a_sample() -> None:
     assert _mean_sd([1.0, 3.0]) == "2.00 (1.41)"
+
+
+def test_protocols_are_never_mixed_in_one_table(study) -> None:
+    results, config = study(lambda c: c["evaluate"].update(protocols=["probe", "finetune"]))
+    build(results, config)
+    tables = {p.stem: list(csv.DictReader(p.open())) for p in (results / "tables").glob("*.csv")}
+    found = {name: {r["protocol"] for r in rows} for name, rows in tables.items() if name != "retrieval"}
+    expected = {"regression_probe": {"probe"}, "regression_finetune": {"finetune"}, "nuisances": {"nuisance"}}
+    assert found == expected | {"differences": {"probe"}}
+    assert {r["method"] for r in tables["regression_finetune"]} == {"mae", "global", "ptacl"}
+
+
+def test_without_fine_tuning_there_is_no_table_of_it(study) -> None:
+    results, config = study()
+    build(results, config)
+    assert not (results / "tables/regression_finetune.csv").exists()
+
+
+@pytest.mark.parametrize("table", ["regression_probe", "regression_finetune"])
+def test_every_result_stands_beside_the_ceiling_of_the_same_inputs_quantity_and_people(study, table: str) -> None:
+    results, config = study(lambda c: c["evaluate"].update(protocols=["probe", "finetune"]))
+    build(results, config)
+    probe = list(csv.DictReader((results / "tables/regression_probe.csv").open()))
+    best = {
+        (r["inputs"], r["phenotype"], r["metric"], r["subgroup"]): r["value"]
+        for r in probe
+        if r["method"] == "ceiling_meas" and r["inputs"] == "ecg" and r["label_fraction"] == "1.0"
+    }
+    rows = [r for r in csv.DictReader((results / f"tables/{table}.csv").open()) if r["method"] == "ptacl"]
+    with_one = [r for r in rows if r["inputs"] in ("ecg", "ecg_phase")]
+    assert with_one
+    for r in with_one:
+        assert r["ceiling"] == best["ecg", r["phenotype"], r["metric"], r["subgroup"]]
+    assert all(r["ceiling"] == "" for r in rows if r["inputs"] == "covariates_ecg")  # this study knows none of it

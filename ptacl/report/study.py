@@ -1,0 +1,367 @@
+"""The study as a document: what was compared, on whom, how sure we are, and what it does not show. Markdown with images."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from ptacl import __version__
+from ptacl.artifacts import settings_digest, write_bytes
+from ptacl.evaluation.rows import EVERYBODY
+from ptacl.report import words
+from ptacl.report.figures import forest_figure
+from ptacl.report.load import Row, Study, load_study
+from ptacl.report.page import TEMPLATES, versions
+from ptacl.report.study_figures import alignment_figure, labels_figure, png
+from ptacl.report.tables import SPLITS, cohort_table, direction
+
+# The phenotypes that stand for all where a table can't show every one.
+MAIN = ("LVEDV", "LVM", "LVEF")
+# What a method itself looks at, and the reference rows beside it.
+ALONE = ("ecg", "cmr", "sex", "covariates", "nothing")
+COVARIATE_CEILING = "ceiling_meas_covariates"
+
+
+def write_study(results: Path, config: dict[str, Any], out: Path, today: date) -> None:
+    """Writes the document to `out`, and its images into the folder `images` beside it."""
+    study = load_study(results, config)
+    for name, figure in _figures(study):
+        write_bytes(out.parent / "images" / f"study_{name}.png", png(figure))
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
+    page = environment.get_template("study.md.j2").render(_parts(study, today))
+    write_bytes(out, (page.strip() + "\n").encode())
+
+
+def _parts(study: Study, today: date) -> dict[str, Any]:
+    """What the template shows: numbers and Markdown tables."""
+    config, evaluate, flow = study.config, study.config["evaluate"], study.flow
+    test = [p for p in study.pairs if p["split"] == "test"]
+    splits = {s: sum(p["split"] == s for p in study.pairs) for s in SPLITS}
+    excluded = sorted(flow["excluded"].items(), key=lambda x: (-x[1], x[0]))
+    found = [r for r in study.retrieval if r["task"] == "identification"]
+    phase = [r for r in study.retrieval if r["task"] == "phase" and r["direction"] == "ecg_to_cmr"]
+    return {
+        "title": config["report"]["title"], "note": config["report"]["note"], "today": today.isoformat(),
+        "draws": evaluate["bootstraps"], "seeds": config["seeds"], "answers": _answers(study), "flow": flow,
+        "excluded": ", ".join(f"{words.reason(k)} {n:,}" for k, n in excluded),
+        "splits": ", ".join(f"{s} {n:,}" for s, n in splits.items()), "test_visits": f"{len(test):,}",
+        "test_people": f"{len({p['subject_id'] for p in test}):,}", "cohort": _markdown(cohort_table(study)),
+        "methods": _methods(study), "probe": _probe(study), "finetuned": _finetuned(study), "ceiling": _ceiling(study),
+        "covariate_names": ", ".join(words.label(c).split(" (")[0].lower() for c in evaluate["covariates"]),
+        "covariates": _covariates(study), "best": _best(study), "agreement": _agreement(study), "below": _below(study),
+        "labels": _labels(study), "subgroups": _subgroups(study), "identification": _identification(found),
+        "gallery": f"{found[0]['gallery']:,}" if found else "", "similarity": _similarity(study), "phase": _phase(phase),
+        "phase_chance": words.number(phase[0]["chance"]) if phase else "",
+        "phase_people": f"{phase[0]['n']:,}" if phase else "", "nuisances": _nuisances(study),
+        "nuisance_notes": sorted({f"{words.label(r['phenotype'])}: {r['note']}." for r in study.nuisances if r["note"]}),
+        "simulated": config["synthetic"] is not None, "size": config["pretrain"]["encoder"]["size"],
+        "epochs": config["pretrain"]["contrastive"]["epochs"], "version": __version__,
+        "digest": settings_digest(dict(config)), "packages": versions(),
+    }  # fmt: skip
+
+
+# Cells
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> str:
+    """Header and rows as Markdown; empty where there are no rows."""
+    if len(table) < 2:
+        return ""
+    head, *rows = ("| " + " | ".join(r) + " |" for r in table)
+    return "\n".join([head, "|" + "---|" * len(table[0]), *rows])
+
+
+def _code(method: str) -> str:
+    return f"`{method}`"
+
+
+def _cell(row: Row | None, digits: int = 2) -> str:
+    """Value, interval, and spread over seeds."""
+    text = words.with_interval(row, digits)
+    return text if row is None or row.get("seed_sd") is None else f"{text} ± {words.number(row['seed_sd'], digits + 1)}"
+
+
+def _score_rows(
+    rows: Sequence[Row], methods: Sequence[str], phenotypes: Sequence[str], metric: str = "r2"
+) -> list[list[str]]:
+    """A row of cells for every method that has any, of everybody with all labels."""
+    by = {
+        (r["method"], r["phenotype"]): r
+        for r in rows
+        if (r["metric"], r["subgroup"], r["label_fraction"]) == (metric, EVERYBODY, 1.0)
+    }
+    table = []
+    for m in methods:
+        found = [by.get((m, p)) for p in phenotypes]
+        if any(found):
+            table.append([_code(m), *map(_cell, found)])
+    return table
+
+
+def _order(study: Study, rows: Sequence[Row]) -> list[str]:
+    """Methods of the rows: references, the study's in its order, ceilings."""
+    found = list(dict.fromkeys(r["method"] for r in rows))
+    mine = [m for m in study.config["methods"] if m in found]
+    rest = [m for m in found if m not in mine]
+    return [m for m in rest if not m.startswith("ceiling")] + mine + [m for m in rest if m.startswith("ceiling")]
+
+
+def _shown(rows: Sequence[Row]) -> list[str]:
+    """The main phenotypes that are among the rows."""
+    return [p for p in MAIN if any(r["phenotype"] == p for r in rows)]
+
+
+def _best(study: Study) -> str:
+    scored = {r["method"] for r in study.headline}
+    return next((m for m in ("ptacl", "global", "mae", *study.config["methods"]) if m in scored), "")
+
+
+# What was asked
+
+
+def _answers(study: Study) -> str:
+    table = [["pair", "quantity", "difference (95 % interval) ± seeds", "verdict", "p, corrected"]]
+    for d in study.differences:
+        if d["kind"] == "difference" and _asked(d):
+            verdict = (
+                "–" if d["lo"] is None else "above" if d["lo"] > 0 else "below" if d["hi"] < 0 else "not told apart"
+            )
+            p = "–" if d["p_holm"] is None else "< 0.001" if d["p_holm"] < 0.001 else f"{d['p_holm']:.3f}"
+            pair = f"{_code(d['method'])} − {_code(d['baseline'])}"
+            table.append([pair, _quantity(d), _cell(d, 3), verdict, p])
+    return _markdown(table)
+
+
+def _asked(d: Row) -> bool:
+    if d["task"] == "identification":
+        return (d["metric"], d["k"]) == ("recall", 10)
+    if d["task"] == "regression":
+        main = d["phenotype"] in MAIN or d["phenotype"].startswith("mean_of_")
+        return d["inputs"] == "ecg" and main and (d["protocol"] == "probe" or d["phenotype"] == "mean_of_targets")
+    return d["task"] == "phase" and d["direction"] == "both" and d["metric"].endswith(("own", "gap"))
+
+
+def _quantity(d: Row) -> str:
+    if d["task"] == "identification":
+        ways = "both directions" if d["direction"] == "both" else direction(d["direction"])
+        return f"recall@{d['k']} of the own partner, {ways}"
+    if d["task"] == "regression":
+        return f"R² {words.label(d['phenotype'])}" + (", fine-tuned" if d["protocol"] == "finetune" else "")
+    return f"phase found: {'own frames' if d['metric'].endswith('own') else 'own less other patients'}"
+
+
+def _methods(study: Study) -> str:
+    table = [["method", "", "objective", "loss", "starts from"]]
+    for m in study.config["methods"]:
+        d = study.config["pretrain"]["methods"][m]
+        options = {**d.get("loss", {}), **d.get("contrastive", {}), **d.get("augment", {})}
+        start = d.get("embedding_of") or d.get("warm_start", {}).get("ecg", "")
+        loss = ", ".join(f"{k} {v}" for k, v in options.items())
+        table.append([_code(m), words.method(m), d["objective"], loss, start])
+    return _markdown(table)
+
+
+# Regression
+
+
+def _probe(study: Study) -> list[tuple[str, str]]:
+    """Tables by group of quantities and by what is read."""
+    evaluate, order = study.config["evaluate"], _order(study, study.regression)
+    groups = (
+        ("Volumes, mass, ejection fractions", evaluate["targets"]), ("Timings", evaluate["extra_targets"]),
+        ("Over body surface", [f"{n}i" for n in evaluate["indexed"]]),
+    )  # fmt: skip
+    found = []
+    for title, wanted in groups:
+        for read, inputs in (("the mean over time", ALONE), ("phase bins beside it", ("ecg_phase",))):
+            rows = [r for r in study.regression if r["inputs"] in inputs]
+            names = [p for p in wanted if any(r["phenotype"] == p for r in rows)]
+            cells = _score_rows(rows, order, names)
+            if names and cells:
+                found.append((f"{title}, read from {read}", _markdown([["method", *names], *cells])))
+    return found
+
+
+def _finetuned(study: Study) -> str:
+    targets = study.config["evaluate"]["targets"]
+    names = [t for t in targets if any(r["phenotype"] == t for r in study.finetuned)]
+    cells = _score_rows(study.finetuned, _order(study, study.finetuned), names)
+    ceiling = [r for r in study.regression if r["method"] == "ceiling_meas"] if cells else []
+    return _markdown([["method", *names], *cells, *_score_rows(ceiling, ["ceiling_meas"], names)])
+
+
+def _ceiling(study: Study) -> str:
+    shares = [d for d in study.differences if d["kind"] == "share" and d["baseline"] == "ceiling_meas"]
+    by = {(d["method"], d["protocol"], d["inputs"], d["phenotype"]): d for d in shares}
+    reads = (
+        ("probe", "ecg", "probe, mean over time"), ("probe", "ecg_phase", "probe, phase bins"), ("finetune", "ecg", "fine-tuned"),
+    )  # fmt: skip
+    table = [["method", "read by", *MAIN]]
+    for m in study.config["methods"]:
+        for protocol, inputs, name in reads:
+            found = [by.get((m, protocol, inputs, p)) for p in MAIN]
+            if any(found):
+                table.append([_code(m), name, *map(words.with_interval, found)])
+    return _markdown(table)
+
+
+def _covariates(study: Study) -> str:
+    both = [r for r in study.regression if r["inputs"] == "covariates_ecg"]
+    names, order = _shown(study.regression), _order(study, both)
+    gains = {r[0]: r[1:] for r in _score_rows(both, order, names, "partial_r2")}
+    nothing = ["–"] * len(names)
+    rows = _score_rows(study.regression, ["covariates"], names) + _score_rows(both, order, names)
+    head = ["method", *names, *(f"partial, {n}" for n in names)]
+    return _markdown([head, *([*r, *gains.get(r[0], nothing)] for r in rows)])
+
+
+def _agreement(study: Study) -> str:
+    table = [["quantity", "mean absolute error", "Pearson r", "calibration slope", "bias", "limits of agreement"]]
+    best, evaluate = _best(study), study.config["evaluate"]
+    for name in [*evaluate["targets"], *evaluate["extra_targets"]]:
+        by = {r["metric"]: r for r in study.headline if (r["method"], r["phenotype"]) == (best, name)}
+        if by.get("mae", {}).get("value") is not None:
+            mae = by["mae"]["value"]
+            digits = 3 if mae < 0.1 else 2 if mae < 1 else 1
+            limits = [words.number(by[m]["value"], digits) for m in ("loa_lo", "loa_hi")]
+            error = f"{words.with_interval(by['mae'], digits)} {words.unit(name)}".strip()
+            r, slope = words.with_interval(by["pearson_r"]), words.with_interval(by["calibration_slope"])
+            table.append(
+                [words.label(name), error, r, slope, words.with_interval(by["bias"], digits), " to ".join(limits)]
+            )
+    return _markdown(table)
+
+
+def _below(study: Study) -> list[tuple[str, str, str, str]]:
+    """Name, share of rows below in percent, rows, and table, for each limit."""
+    found = []
+    for name in [f"{t}_below_{limit:g}" for t, limit in study.config["evaluate"]["below"].items()]:
+        rows = [r for r in study.headline if r["phenotype"] == name]
+        order = _order(study, rows)
+        precise = {r[0]: r[1] for r in _score_rows(rows, order, [name], "auprc")}
+        told = [[*r, precise.get(r[0], "–")] for r in _score_rows(rows, order, [name], "auroc")]
+        share = next((r for r in rows if r["metric"] == "prevalence" and r["value"] is not None), None)
+        if told and share:
+            table = _markdown([["method", "area under the ROC curve", "average precision"], *told])
+            found.append((words.label(name), words.number(100 * share["value"], 1), f"{share['n']:,}", table))
+    return found
+
+
+def _labels(study: Study) -> list[tuple[str, str]]:
+    """Tables by protocol, where a study has several shares of the labels."""
+    found = []
+    for title, every in (("Probe", study.regression), ("Fine-tuned", study.finetuned)):
+        rows = [
+            r for r in every
+            if r["inputs"] in ("ecg", "covariates") and (r["metric"], r["subgroup"]) == ("r2", EVERYBODY)
+        ]  # fmt: skip
+        fractions = sorted({r["label_fraction"] for r in rows})
+        by = {(r["method"], r["phenotype"], r["label_fraction"]): r for r in rows}
+        columns = [(p, f) for p in _shown(rows) for f in fractions]
+        table = [["method", *(f"{p}, {100 * f:g} %" for p, f in columns)]]
+        for m in _order(study, rows):
+            if any((m, p, f) in by for p, f in columns if f < 1):
+                table.append([_code(m), *(_short(by.get((m, *c))) for c in columns)])
+        if len(table) > 1:
+            found.append((title, _markdown(table)))
+    return found
+
+
+def _short(row: Row | None) -> str:
+    if row is None or row["value"] is None:
+        return "–"
+    return words.number(row["value"]) + (f" ± {words.number(row['seed_sd'])}" if row["seed_sd"] is not None else "")
+
+
+def _subgroups(study: Study) -> str:
+    best = _best(study)
+    own = [r for r in study.regression if (r["method"], r["inputs"], r["label_fraction"]) == (best, "ecg", 1.0)]
+    by, names = {(r["subgroup"], r["phenotype"], r["metric"]): r for r in own}, _shown(own)
+    heads = (x for p in names for x in (f"{p} R²", "ceiling", f"{p} bias ({words.unit(p)})"))
+    table = [["subgroup", "visits", *heads]]
+    for group in dict.fromkeys(r["subgroup"] for r in own):
+        cells = []
+        for p in names:
+            r2 = by.get((group, p, "r2"))
+            ceiling = words.number(r2["ceiling"]) if r2 else "–"
+            cells += [words.with_interval(r2), ceiling, words.with_interval(by.get((group, p, "bias")), 1)]
+        n = max(r["n"] for r in own if r["subgroup"] == group)
+        table.append([words.SUBGROUPS.get(group, group), f"{n:,}", *cells])
+    return _markdown(table)
+
+
+# Retrieval
+
+
+def _identification(rows: Sequence[Row]) -> str:
+    table = [["method", "direction", "R@1", "R@5", "R@10", "median rank", "mean reciprocal rank"]]
+    measures = [("recall", 1), ("recall", 5), ("recall", 10), ("median_rank", None), ("mrr", None)]
+    digits = (2, 2, 2, 0, 2)
+    for m, way in dict.fromkeys((r["method"], r["direction"]) for r in rows):
+        by = {(r["metric"], r["k"]): r for r in rows if (r["method"], r["direction"]) == (m, way)}
+        cells = (_cell(by.get(measure), d) for measure, d in zip(measures, digits, strict=True))
+        table.append([_code(m), direction(way), *cells])
+    if rows:
+        chance = {(r["metric"], r["k"]): r["chance"] for r in rows}
+        blind = (words.number(chance[m], 0 if m[0] == "median_rank" else 3) for m in measures)
+        table.append(["chance", "", *blind])
+    return _markdown(table)
+
+
+def _similarity(study: Study) -> str:
+    rows = [r for r in study.retrieval if r["task"] == "phenotype" and r["k"] == 10]
+    names, by = _shown(rows), {}
+    for r in rows:
+        by.setdefault((r["method"], r["direction"]), {})[r["phenotype"], r["metric"]] = r
+    heads = (x for p in names for x in (f"{p} precision@10", f"{p} difference ({words.unit(p)})"))
+    table = [["method", "direction", *heads]]
+    for m in _order(study, rows):
+        for way, own in ((way, own) for (method, way), own in by.items() if method == m):
+            pairs = ((own.get((p, "precision")), own.get((p, "abs_difference"))) for p in names)
+            table.append(
+                [_code(m), direction(way), *(x for a, b in pairs for x in (_cell(a), words.with_interval(b, 1)))]
+            )
+    if names:
+        any_of = {(r["phenotype"], r["metric"]): r for r in rows}
+        for name in ("chance", "oracle"):
+            pairs = ((any_of[p, "precision"][name], any_of[p, "abs_difference"][name]) for p in names)
+            table.append([name, "", *(x for a, b in pairs for x in (words.number(a), words.number(b, 1)))])
+    return _markdown(table)
+
+
+def _phase(rows: Sequence[Row]) -> str:
+    table = [["method", "own frames", "other patients' frames", "gap", "own frames, cine from mid-cycle"]]
+    for m in dict.fromkeys(r["method"] for r in rows):
+        by = {r["metric"].removeprefix("phase_accuracy_"): r for r in rows if r["method"] == m}
+        table.append([_code(m), *(_cell(by.get(name)) for name in ("own", "other", "gap", "shifted"))])
+    return _markdown(table)
+
+
+def _nuisances(study: Study) -> str:
+    metric = {r["phenotype"]: {"r2": "R²", "auroc": "area under the curve"}[r["metric"]] for r in study.nuisances}
+    by = {(r["method"], r["phenotype"]): r for r in study.nuisances}
+    table = [["embedding", *(f"{words.label(n)} ({m})" for n, m in metric.items())]]
+    table += [[_code(m), *(_cell(by.get((m, n))) for n in metric)] for m in _order(study, study.nuisances)]
+    return _markdown(table)
+
+
+# Images
+
+
+def _figures(study: Study) -> Iterable[tuple[str, Figure]]:
+    evaluate = study.config["evaluate"]
+    order = [m for m in _order(study, study.headline) if m != COVARIATE_CEILING]
+    known = {r["phenotype"] for r in study.headline}
+    names = [n for n in [*evaluate["targets"], *evaluate["extra_targets"]] if n in known]
+    if names:
+        yield "forest", forest_figure(study.headline, names, order)
+    shown = {m: rows for m, rows in study.alignment.items() if rows}
+    if shown:
+        yield "alignment", alignment_figure(shown)
+    if _labels(study):
+        sides = {"probe": study.regression} | ({"fine-tuned": study.finetuned} if study.finetuned else {})
+        methods = [m for m in _order(study, [*study.regression, *study.finetuned]) if not m.startswith("ceiling")]
+        yield "labels", labels_figure(sides, _shown(study.regression), methods)
