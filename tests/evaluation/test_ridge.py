@@ -166,23 +166,23 @@ def test_wide_features_are_cut_to_their_principal_components(monkeypatch: pytest
 
 
 def test_wide_features_predict_as_well_as_those_cut_by_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ridge, "MOST_COLUMNS", 100)
-    monkeypatch.setattr(ridge, "COMPONENTS", 40)
-    rng, rows, who = np.random.default_rng(7), np.arange(900) < 600, named(900)
-    latent = rng.normal(size=(900, 12))
-    x = latent @ rng.normal(size=(12, 300)) + 2 * rng.normal(size=(900, 300))
-    y = latent[:, :6] + 0.5 * rng.normal(size=(900, 6))
+    monkeypatch.setattr(ridge, "MOST_COLUMNS", 60)
+    monkeypatch.setattr(ridge, "COMPONENTS", 20)
+    rng, rows, who = np.random.default_rng(7), np.arange(600) < 400, named(600)
+    latent = rng.normal(size=(600, 8))
+    x = latent @ rng.normal(size=(8, 120)) + 2 * rng.normal(size=(600, 120))
+    y = latent[:, :3] + 0.5 * rng.normal(size=(600, 3))
     z = standardised(x, rows)
-    cut = PCA(40, svd_solver="full").fit(z[rows]).transform(z)
+    cut = PCA(20, svd_solver="full").fit(z[rows]).transform(z)
     wide = probe(x, y, who, rows)
     # Folds and alphas as everywhere; the components are not scaled, which would let noise in.
-    fold = np.arange(600) % FOLDS
+    fold = np.arange(400) % FOLDS
     for j, alpha in enumerate(choose_alphas(cut[rows], y[rows], fold)):
         best = Ridge(alpha=alpha).fit(cut[rows], y[rows, j]).predict(cut)
         scores = [r2_score(y[~rows, j], p[~rows]) for p in (wide[:, j], best)]
         assert scores[0] == pytest.approx(scores[1], abs=0.01) and scores[1] > 0.5
-    y[~rows], x[899] = 0, 1e3  # neither the directions nor the fit look at the test split
-    np.testing.assert_allclose(probe(x, y, who, rows)[:899], wide[:899], atol=1e-4)
+    y[~rows], x[599] = 0, 1e3  # neither the directions nor the fit look at the test split
+    np.testing.assert_allclose(probe(x, y, who, rows)[:599], wide[:599], atol=1e-4)
 
 
 # What is no phenotype
