@@ -142,7 +142,7 @@ def test_a_planted_signal_is_found_and_noise_is_not() -> None:
 def test_hardly_any_training_rows_do_not_fail() -> None:
     rng = np.random.default_rng(4)
     for n_train in range(6):
-        found = probe(rng.normal(size=(8, 200)), rng.normal(size=(8, 2)), named(8), np.arange(8) < n_train)
+        found = probe(rng.normal(size=(8, 40)), rng.normal(size=(8, 2)), named(8), np.arange(8) < n_train)
         assert np.isfinite(found).all() if n_train >= 3 else np.isnan(found).all()
 
 

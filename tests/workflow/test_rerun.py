@@ -15,7 +15,7 @@ def test_running_again_does_nothing(micro) -> None:
     assert "Nothing to be done" in done.stdout
 
 
-AFTER_SCORES = {"evaluate", "report"}
+AFTER_SCORES = {"evaluate", "compare", "report"}
 AFTER_EMBED = {"embed_method", "evaluate_method", *AFTER_SCORES}
 AFTER_PAIRS = {"pretrain_method", *AFTER_EMBED, "evaluate_references"}
 
@@ -29,8 +29,10 @@ AFTER_PAIRS = {"pretrain_method", *AFTER_EMBED, "evaluate_references"}
         ("pretrain: {contrastive: {lr: 1.0e-3}}", AFTER_EMBED | {"pretrain_method"}),
         ("evaluate: {bootstraps: 300}", {"evaluate_method", "evaluate_references", *AFTER_SCORES}),
         ("report: {title: Another title}", {"report"}),
-        ("methods: [mae, global, ptacl]", {"report"}),
-        ("seeds: [0]", {"report"}),
+        ("evaluate: {compare: [[ptacl, mae]]}", AFTER_SCORES),
+        ("methods: [mae, global, ptacl]", AFTER_SCORES),
+        # The reference rows learn from the shares of the labels that the seeds draw.
+        ("seeds: [0]", {"evaluate_references", *AFTER_SCORES}),
     ],
 )
 def test_a_changed_setting_reruns_its_stage_and_what_follows(micro, change: str, rules: set[str]) -> None:

@@ -1,5 +1,6 @@
 """Training through the workflow: the paper's setting rehearsed, warm starts pulled in, two processes, fine-tuning, export."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -35,7 +36,7 @@ pretrain:
   contrastive: {epochs: 1, batch: 8}
   finetune: {epochs: 1, batch: 2, label_fractions: [1.0, 0.1]}
   methods: {ptacl: {loss: {residual: across, warp: systole}, warm_start: {ecg: mae, cmr: cine_mae}}}
-evaluate: {targets: [LVEDV, LVM], reference_predictions: null}
+evaluate: {targets: [LVEDV, LVM], reference_predictions: null, protocols: [probe, finetune]}
 """
 
 
@@ -58,7 +59,8 @@ def test_the_papers_study_is_planned_for_its_27951_people(new_study: Callable, t
     trained, embedded = ["random", "mae", "cine_mae", *contrastive], ["random", "mae", *contrastive]
     assert planned == {
         "cohort": 1, "ecg_shard": 110, "cmr_shard": 110, "pairs": 1, "pretrain_method": 3 * len(trained),
-        "embed_method": 3 * len(embedded), "evaluate_method": 3 * len([*embedded, "cmr"]), "evaluate_references": 1, "report": 1,
+        "embed_method": 3 * len(embedded), "evaluate_method": 3 * len([*embedded, "cmr"]), "evaluate_references": 1, "compare": 1,
+        "report": 1,
     }  # fmt: skip
     # The target of fine-tuning pulls in what it starts from.
     assert study.planned("finetune", "--configfile", "configs/paper.yaml", overlay)["finetune_method"] == 3 * len(
@@ -101,6 +103,21 @@ def test_warm_starts_are_pulled_in_and_two_processes_train_embed_and_fine_tune(c
     more = study.folder / "more.yaml"
     more.write_text("pretrain: {finetune: {label_fractions: [1.0, 0.5, 0.1]}}\n")
     assert study.planned("finetune", *study.arguments, more.name) == {"finetune_method": 2, "finetune": 1}
+
+    # Both protocols are scored, each in its own table, and the study is written down; the validation split is scored alone.
+    done = study.run("--", "study", "validate")
+    assert done.returncode == 0, done.stdout[-6000:]
+    tables = study.folder / "results/small/tables"
+    for name, protocol in (("regression_probe", "probe"), ("regression_finetune", "finetune")):
+        rows = list(csv.DictReader((tables / f"{name}.csv").open()))
+        assert {r["protocol"] for r in rows} == {protocol}
+    assert {r["method"] for r in rows} == {"ptacl", "scratch"} and {r["phenotype"] for r in rows} == {"LVEDV", "LVM"}
+    page = (study.folder / "results/small/report/study.md").read_text()
+    assert "protocol `finetune`" in page and "| `scratch` |" in page and "None" not in page and "nan" not in page
+    images = re.findall(r"\]\((images/[^)]*)\)", page)
+    assert images and all((study.folder / "results/small/report" / i).is_file() for i in images)
+    (chosen_by,) = csv.DictReader((tables / "validation.csv").open())
+    assert chosen_by["method"] == "ptacl" and float(chosen_by["recall_at_10"]) > 0
 
     # An encoder leaves as one file, and another study may start from it.
     export = [sys.executable, "-m", "ptacl", "export-encoder", str(models / "ptacl/seed0"), "ecg.safetensors"]
