@@ -51,10 +51,11 @@ class Quantity(NamedTuple):
 
 
 class Values(NamedTuple):
-    """A quantity in the study and in every draw, float64 [1 + draws], and the number of rows behind it."""
+    """A quantity in the study and in every draw, float64 [1 + draws], the number of rows behind it, and which these are."""
 
     drawn: np.ndarray
     n: int
+    rows: bytes
 
 
 # By entrant, quantity and seed.
@@ -117,6 +118,10 @@ def _keys(table: pa.Table) -> list[tuple[str, int]]:
 Entry = tuple[Entrant, Quantity, Values]
 
 
+def _values(drawn: np.ndarray, known: np.ndarray) -> Values:
+    return Values(drawn, int(known.sum()), np.packbits(known).tobytes())
+
+
 def _of_predictions(table: pa.Table, rows: _Rows) -> Iterator[Entry]:
     """R² of every fit that used all labels."""
     table = table.filter(pc.equal(table["label_fraction"], 1.0))
@@ -127,7 +132,7 @@ def _of_predictions(table: pa.Table, rows: _Rows) -> Iterator[Entry]:
         known = np.isfinite(y) & np.isfinite(p)
         drawn = metrics_of(rows.weights[:, known] @ moments(y[known], p[known]))["r2"]
         entrant = Entrant(a["method"], a["protocol"], a["inputs"])
-        yield entrant, Quantity("regression", None, a["phenotype"], "r2", None), Values(drawn, int(known.sum()))
+        yield entrant, Quantity("regression", None, a["phenotype"], "r2", None), _values(drawn, known)
 
 
 def _of_queries(table: pa.Table, rows: _Rows) -> Iterator[Entry]:
@@ -137,9 +142,9 @@ def _of_queries(table: pa.Table, rows: _Rows) -> Iterator[Entry]:
     known = np.isfinite(values)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = (rows.weights @ np.where(known, values, 0.0)) / (rows.weights @ known.astype(float))
-    for a, d, n in zip(about, drawn.T, known.sum(0).tolist(), strict=True):
+    for a, d, k in zip(about, drawn.T, known.T, strict=True):
         quantity = Quantity(a["task"], a["direction"], a["phenotype"], a["metric"], a["k"])
-        yield Entrant(a["method"]), quantity, Values(d, n)
+        yield Entrant(a["method"]), quantity, _values(d, k)
 
 
 def _add(found: Found, seed: int, entries: Iterator[Entry]) -> None:
@@ -170,10 +175,12 @@ def _add_means(found: dict[Quantity, dict[int, Values]], settings: Mapping[str, 
     for mean, of in members.items():
         seeds = set.intersection(*(set(found[q]) for q in of))
         if len(of) > 1 and seeds:
-            found[mean] = {
-                s: Values(np.mean([found[q][s].drawn for q in of], axis=0), min(found[q][s].n for q in of))
-                for s in sorted(seeds)
-            }
+            found[mean] = {s: _mean([found[q][s] for q in sorted(of, key=str)]) for s in sorted(seeds)}
+
+
+def _mean(values: Sequence[Values]) -> Values:
+    drawn = np.mean([v.drawn for v in values], axis=0)
+    return Values(drawn, min(v.n for v in values), b"".join(v.rows for v in values))
 
 
 def _differences(found: Found, settings: Mapping[str, Any], rows: _Rows) -> list[Row]:
@@ -187,7 +194,8 @@ def _differences(found: Found, settings: Mapping[str, Any], rows: _Rows) -> list
                 if not seeds:
                     continue
                 ours, theirs = ([of[q][s] for s in sorted(seeds)] for of in pair)
-                of_pair.append(_row(entrant, baseline, q, "difference", ours, theirs, rows))
+                if _of_the_same_rows(ours, theirs):
+                    of_pair.append(_row(entrant, baseline, q, "difference", ours, theirs, rows))
         p = [r["p"] for r in of_pair if r["p"] is not None]
         for r, corrected in zip((r for r in of_pair if r["p"] is not None), holm(p), strict=True):
             r["p_holm"] = corrected
@@ -201,8 +209,14 @@ def _differences(found: Found, settings: Mapping[str, Any], rows: _Rows) -> list
         for q in sorted(pair[0].keys() & pair[1].keys(), key=str):
             ours = list(pair[0][q].values())
             theirs = list(pair[1][q].values()) * len(ours)
-            table.append(_row(entrant, ceiling, q, "share", ours, theirs, rows))
+            if _of_the_same_rows(ours, theirs):
+                table.append(_row(entrant, ceiling, q, "share", ours, theirs, rows))
     return table
+
+
+def _of_the_same_rows(ours: Sequence[Values], theirs: Sequence[Values]) -> bool:
+    """A table of reference predictions may name some people only: what it reaches on them compares with nothing else."""
+    return len({v.rows for v in [*ours, *theirs]}) == 1
 
 
 def _row(

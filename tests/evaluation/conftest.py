@@ -1,12 +1,13 @@
 """A small study on disk: embeddings, cohort table, ECG table, as the stages before leave them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from threadpoolctl import threadpool_limits
 
 from ptacl.artifacts import write_table
 from ptacl.evaluation.embed import COLUMNS
@@ -77,6 +78,13 @@ class Cohort:
 
     def study(self, split: str = "test", **settings: Any) -> Study:
         return Study(SETTINGS | settings, self.folder / "subjects.parquet", [self.folder / "ecg.parquet"], split)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads of BLAS wait for each other busily where cores are few."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture

@@ -316,3 +316,12 @@ def test_with_few_people_a_difference_has_no_interval(tmp_path: Path) -> None:
 def test_the_seed_is_read_from_the_name() -> None:
     names = ("a/seed3.parquet", "a/seed12_finetuned.parquet", "references.parquet")
     assert [seed_of(Path(n)) for n in names] == [3, 12, 0]
+
+
+def test_what_is_known_of_some_people_only_is_compared_with_nothing_else(tmp_path: Path) -> None:
+    given = [predictions(tmp_path, "ptacl", 0), predictions(tmp_path, "global", 0, skip=5)]
+    assert compared(tmp_path, [*given, predictions(tmp_path, "ceiling_meas", 0, skip=5)]) == [
+        r
+        for r in compared(tmp_path, [given[1], predictions(tmp_path, "ceiling_meas", 0, skip=5)])
+        if r["kind"] == "share"
+    ]
