@@ -23,8 +23,13 @@ rule report:
         regression=result("tables/regression_probe.csv"),
         retrieval=result("tables/retrieval.csv"),
         nuisances=result("tables/nuisances.csv"),
-        differences=result("tables/differences.csv"),
-        finetune=[result("tables/regression_finetune.csv")] if FINETUNE_SCORED else [],
+        differences=expand(
+            result("tables/differences_{of}.csv"), of=["probe", "retrieval"]
+        ),
+        finetune=expand(
+            result("tables/{of}_finetune.csv"),
+            of=["regression", "differences"] if FINETUNE_SCORED else [],
+        ),
     log:
         log_of("report"),
     benchmark:

@@ -233,9 +233,10 @@ def _row(
     enough = np.isfinite(whole[0]) and n >= MIN_FOR_INTERVAL
     lo, hi = interval(whole[1:]) if enough else (None, None)
     single = of_seeds[:, 0]
+    spread = len(single) > 1 and np.isfinite(single).all()
     return {
         **entrant._asdict(), "baseline": baseline, **quantity._asdict(), "kind": kind,
         "value": float(whole[0]) if np.isfinite(whole[0]) else None, "lo": lo, "hi": hi,
         "p": p_value(whole[0], whole[1:]) if enough and kind == "difference" else None, "p_holm": None, "n": n,
-        "seeds": len(single), "seed_sd": stdev(single.tolist()) if len(single) > 1 else None,
+        "seeds": len(single), "seed_sd": stdev(single.tolist()) if spread else None,
     }  # fmt: skip

@@ -91,7 +91,7 @@ def _from_table(path: Path, keys: Sequence[tuple[str, int]], names: Sequence[str
     found: dict[str, np.ndarray] = {}
     columns = (table[c].to_pylist() for c in ("subject_id", "visit", "phenotype", "reference", "value"))
     for subject, visit, phenotype, reference, value in zip(*columns, strict=True):
-        i, j = place.get((subject, visit)), column.get(phenotype)
+        i, j = place.get((str(subject), visit)), column.get(phenotype)
         if i is not None and j is not None and value is not None:
             name = f"ceiling_{reference}"
             found.setdefault(name, np.full((len(keys), len(names)), np.nan))[i, j] = value

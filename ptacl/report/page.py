@@ -55,6 +55,8 @@ def build_page(study: Study, results: Path) -> str:
         best=words.method(best) if best else "",
         differences=_difference_rows(study),
         identification=tables.identification_table(study),
+        # A reference row finds partners as well, by their heart rate.
+        aligned=any(r["task"] == "identification" and r["method"] in study.config["methods"] for r in study.retrieval),
         similarity=tables.similarity_table(study),
         phase=tables.phase_table(study),
         examples=build_examples(study, results, settings["examples"]),

@@ -21,7 +21,7 @@ RETRIEVAL_COLUMNS = (
 
 
 def build_report(results: Path, config: Mapping[str, Any]) -> None:
-    """Writes report/index.html and the CSVs below tables/: one for each protocol, retrieval, nuisances, differences."""
+    """Writes report/index.html and the CSVs below tables/: scores and differences by protocol, retrieval, nuisances."""
     study = load_study(results, config)
     folder = results / "tables"
     write_csv(folder / "regression_probe.csv", study.regression, REGRESSION_COLUMNS)
@@ -29,5 +29,8 @@ def build_report(results: Path, config: Mapping[str, Any]) -> None:
         write_csv(folder / "regression_finetune.csv", study.finetuned, REGRESSION_COLUMNS)
     write_csv(folder / "nuisances.csv", study.nuisances, [c for c in REGRESSION_COLUMNS if c != "ceiling"])
     write_csv(folder / "retrieval.csv", study.retrieval, RETRIEVAL_COLUMNS)
-    write_csv(folder / "differences.csv", study.differences, SCHEMA[DIFFERENCES].names)
+    for name, protocol in (("probe", "probe"), ("finetune", "finetune"), ("retrieval", None)):
+        differences = [d for d in study.differences if d["protocol"] == protocol]
+        if protocol != "finetune" or study.finetuned:
+            write_csv(folder / f"differences_{name}.csv", differences, SCHEMA[DIFFERENCES].names)
     write_bytes(results / "report/index.html", build_page(study, results).encode())

@@ -23,12 +23,21 @@ BINS, WIDTH = 4, 6
 
 
 class Cohort:
-    """People with a known signal: LVEDV follows the first feature, LVEF the second, es_ms the phase bins; LVM is unknown."""
+    """People with a known signal: LVEDV follows the first feature, LVEF the second, es_ms the phase bins; LVM is unknown.
 
-    def __init__(self, folder: Path, n: int, n_test: int, n_val: int = 0, repeats: int = 0) -> None:
-        rng = np.random.default_rng(1)
+    mixed: splits between each other, and the cohort table and two ECG tables each in an order of its own, as in a real study.
+    """
+
+    def __init__(
+        self, folder: Path, n: int, n_test: int, n_val: int = 0, repeats: int = 0, n_calibration: int = 0,
+        mixed: bool = False,
+    ) -> None:  # fmt: skip
+        rng, self.mixed = np.random.default_rng(1), mixed
         self.folder, self.ids = folder, [str(9_000_001 + i) for i in range(n)]
-        split = ["test"] * n_test + ["val"] * n_val + ["train"] * (n - n_test - n_val)
+        split = ["test"] * n_test + ["val"] * n_val + ["calibration"] * n_calibration
+        split += ["train"] * (n - len(split))
+        if mixed:
+            split = np.random.default_rng(2).permutation(split).tolist()
         self.keys = sorted([(s, 2) for s in self.ids] + [(s, 3) for s in self.ids[:repeats]])
         self.split = [split[self.ids.index(s)] for s, _ in self.keys]
         rows = len(self.keys)
@@ -49,7 +58,10 @@ class Cohort:
             "sex": rng.integers(0, 2, rows).astype(float), "height_cm": rng.normal(170, 9, rows),
             "bsa": rng.uniform(1.5, 2.3, rows), "centre": rng.integers(1, 4, rows).astype(float),
         }  # fmt: skip
-        self.flags = [["atrial_fibrillation"] if i % 9 == 0 else [] for i in range(rows)]
+        self.ecg: dict[str, Any] = {
+            "flags": [["atrial_fibrillation"] if i % 9 == 0 else [] for i in range(rows)],
+            "heart_rate_bpm": np.linspace(50, 90, rows), "noise_ratio": np.linspace(0.1, 0.3, rows),
+        }  # fmt: skip
 
     def write(self) -> "Cohort":
         rows = len(self.keys)
@@ -62,22 +74,23 @@ class Cohort:
             self.folder / "embeddings.parquet", pa.table({**ids, "split": pa.array(self.split, pa.string()), **lists}),
             kind="embeddings", version=2, settings={},
         )  # fmt: skip
-        ecg = pa.table(
-            {
-                **ids, "flags": pa.array(self.flags, pa.list_(pa.string())),
-                "heart_rate_bpm": pa.array(np.linspace(50, 90, rows), pa.float32()),
-                "noise_ratio": pa.array(np.linspace(0.1, 0.3, rows)),
-            }
-        )  # fmt: skip
+        types = {"flags": pa.list_(pa.string()), "heart_rate_bpm": pa.float32(), "noise_ratio": pa.float32()}
+        ecg = pa.table(ids | {name: pa.array(self.ecg[name], of) for name, of in types.items()})
+        subjects, half = pa.table(ids | self.cohort), rows // 2 if self.mixed else rows
+        if self.mixed:
+            subjects, ecg = (t.take(np.random.default_rng(i).permutation(rows)) for i, t in enumerate((subjects, ecg)))
         for name, table, kind in (
-            ("subjects", pa.table(ids | self.cohort), "cohort_subjects"),
-            ("ecg", ecg, "ecg_table"),
+            ("subjects", subjects, "cohort_subjects"),
+            ("ecg", ecg.slice(0, half), "ecg_table"),
+            ("ecg_1", ecg.slice(half), "ecg_table"),
         ):
             write_table(self.folder / f"{name}.parquet", table, kind=kind, version=VERSION[kind], settings={})
         return self
 
     def study(self, split: str = "test", **settings: Any) -> Study:
-        return Study(SETTINGS | settings, self.folder / "subjects.parquet", [self.folder / "ecg.parquet"], split)
+        return Study(
+            SETTINGS | settings, self.folder / "subjects.parquet", sorted(self.folder.glob("ecg*.parquet")), split
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -215,7 +215,7 @@ def test_embeddings_have_the_columns_a_method_has(study: Study, tmp_path: Path) 
     lengths = {k: len(v) for k, v in row.items() if isinstance(v, list)}
     assert lengths == {
         "ecg_feature": 64, "cmr_feature": 64, "ecg_proj": 128, "cmr_proj": 128, "ecg_phase": 1280, "cmr_phase": 1280,
-        "ecg_phase_feature": 640,
+        "cmr_phase_shifted": 1280, "ecg_phase_feature": 640,
     }  # fmt: skip
     assert np.linalg.norm(row["ecg_proj"]) == pytest.approx(1, abs=1e-5)
     assert random["ecg_feature"] and random["ecg_proj"] is None and random["cmr_feature"] is None
