@@ -41,6 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _add_configfile(check)
     check.add_argument("--json", action="store_true", help="print one JSON object")
+    plan = commands.add_parser(
+        "plan",
+        help="what a study costs: jobs, core hours, GPU hours, disk",
+        description="Estimates, from measured rates, what the default target of a study costs before it is started. Exit"
+        " code 0: done; 2: the config is wrong, or doesn't tell how many visits there are.",
+    )
+    _add_configfile(plan)
+    plan.add_argument(
+        "--visits",
+        type=int,
+        metavar="N",
+        help="people times visits with both recordings (default: as the cohort stage found)",
+    )
+    plan.add_argument("--gpu-tflops", type=float, metavar="X", help="what one GPU sustains (default: 100)")
+    plan.add_argument("--json", action="store_true", help="print one JSON object")
     verify = commands.add_parser(
         "verify-withdrawals",
         help="whether anybody who has withdrawn is still named in the results",
@@ -84,6 +99,8 @@ def _run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.configfile)
     if arguments.command == "check":
         return _check(config, arguments.json)
+    if arguments.command == "plan":
+        return _plan(config, arguments)
     return _verify(config, arguments.results or Path(config["results"]))
 
 
@@ -112,6 +129,19 @@ def _check(config: dict[str, Any], as_json: bool) -> int:
     found = check_study(config)
     print(mask_ids(json.dumps(asdict(found)) if as_json else as_text(found)))
     return FOUND if found.stops else CLEAN
+
+
+def _plan(config: dict[str, Any], arguments: argparse.Namespace) -> int:
+    from ptacl.plan import GPU_TFLOPS, as_text, plan_study, visits_of
+
+    visits = visits_of(config) if arguments.visits is None else arguments.visits
+    tflops = arguments.gpu_tflops or GPU_TFLOPS
+    if visits < 1:
+        raise ConfigError("--visits: at least one")
+    stages = plan_study(config, visits, tflops)
+    found = {"visits": visits, "gpu_tflops": tflops, "stages": [asdict(s) for s in stages]}
+    print(json.dumps(found) if arguments.json else as_text(stages, visits, config, tflops))
+    return CLEAN
 
 
 def _verify(config: dict[str, Any], results: Path) -> int:
