@@ -26,9 +26,14 @@ KIND, VERSION, SETTINGS = "ptacl.artifact", "ptacl.version", "ptacl.settings"
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success it is fsynced and renamed, on failure removed."""
+    """Yields a temporary path beside `path`; on success it is fsynced and renamed, on failure removed.
+
+    What processes of this host left there when they were killed goes as well; that of a living one, which makes the same
+    file a second time, stays.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_behind(path)
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -37,6 +42,23 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left_behind(path: Path) -> None:
+    for left in path.parent.glob(f".{path.name}.{os.uname().nodename}.*.tmp"):
+        pid = left.name.split(".")[-2]
+        if pid.isdigit() and not _alive(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:

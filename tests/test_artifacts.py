@@ -1,6 +1,8 @@
 """Artifacts are whole or absent, the same bytes for the same content, and refused when of another version."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from ptacl.artifacts import (
     settings_digest,
     table_metadata,
     tensor_digest,
+    write_bytes,
     write_table,
     write_tensors,
 )
@@ -32,6 +35,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         raise RuntimeError
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["x.parquet"]
+
+
+def test_what_a_killed_process_left_goes_and_a_living_ones_stays(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = os.uname().nodename
+    names = {w: f".x.parquet.{host}.{pid}.tmp" for w, pid in (("dead", dead.pid), ("alive", os.getppid()))}
+    names["elsewhere"] = f".x.parquet.{host}2.{dead.pid}.tmp"
+    names["other file"] = f".xx.parquet.{host}.{dead.pid}.tmp"
+    for name in names.values():
+        (tmp_path / name).write_bytes(b"half")
+    write_bytes(tmp_path / "x.parquet", b"whole")
+    assert set(os.listdir(tmp_path)) == {"x.parquet", *names.values()} - {names["dead"]}
 
 
 def test_tables_and_tensors_come_back_with_their_metadata(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""A study that is killed again and again ends like an unbroken one."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+KILLS = int(os.environ.get("PTACL_KILLS", "3"))
+# Speeds and times stand in what they are the record of.
+TIMED = {"history.parquet"}
+
+
+class Run:
+    """One start of a study as `make demo` starts it, in a process group of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        command = [sys.executable, "workflow_scripts/once.py", "--cores", "2", "--configfile", "configs/micro.yaml"]
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
+        self.reader.start()
+
+    def finished(self) -> int:
+        """Jobs that this start has finished so far."""
+        return sum("Finished jobid" in line for line in self.lines)
+
+    def live(self, jobs: int, then_s: float) -> bool:
+        """Waits for so many jobs and a moment more; False when the run came to its end before."""
+        while self.process.poll() is None and self.finished() < jobs:
+            time.sleep(0.02)
+        time.sleep(then_s)
+        return self.process.poll() is None
+
+    def kill(self, alone: bool) -> None:
+        """SIGKILL for everything, or for Snakemake alone: its jobs then go on as orphans."""
+        if alone:
+            self.process.kill()
+        else:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> str:
+        """What it printed, when it has ended by itself."""
+        self.process.wait()
+        self.reader.join(timeout=10)
+        return "".join(self.lines)
+
+
+def artifacts(results: Path) -> dict[str, bytes]:
+    """Every table and tensor file of a study but the raw files and what holds times."""
+    kinds = {".csv", ".parquet", ".safetensors", ".json"}
+    return {
+        str(p.relative_to(results)): p.read_bytes()
+        for p in sorted(results.rglob("*"))
+        if p.suffix in kinds
+        and p.name not in TIMED
+        and p.relative_to(results).parts[0] not in ("synthetic", "benchmarks")
+    }
+
+
+def test_a_study_killed_at_random_moments_ends_with_the_same_files(micro, new_study, tmp_path: Path) -> None:
+    """kill -9, as often as PTACL_KILLS says, of everything or of Snakemake alone, and nobody unlocks anything."""
+    study, dice, killed = new_study(tmp_path / "study"), random.Random(7), 0
+    jobs = int(re.findall(r"of (\d+) steps", micro.printed)[-1])
+    while killed < KILLS:
+        run = Run(study.folder)
+        if not run.live(dice.randint(0, int(1.4 * jobs / KILLS)), dice.uniform(0.0, 3.0)):
+            break
+        run.kill(alone=dice.random() < 0.3)
+        killed += 1
+    assert killed == KILLS, run.end()[-3000:]
+    last = Run(study.folder)
+    printed = last.end()
+    assert last.process.returncode == 0, printed[-4000:]
+    results = study.folder / "results/micro"
+    found, expected = artifacts(results), artifacts(micro.folder / "results/micro")
+    assert found.keys() == expected.keys()
+    assert [name for name, content in found.items() if content != expected[name]] == []
+    left = [p.name for p in results.rglob("*") if p.suffix in (".tmp", ".ckpt")]
+    assert left == []
