@@ -15,7 +15,7 @@ rule cmr_shard:
         "../envs/preprocess.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
         runtime=60,
     params:
         settings=settings("cmr"),

@@ -29,7 +29,7 @@ checkpoint cohort:
         "../envs/preprocess.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=60,
     params:
         settings=settings("cohort"),

@@ -73,6 +73,11 @@ def benchmark_of(path):
     return f"{RESULTS}/benchmarks/{path}.tsv"
 
 
+def memory(mb):
+    """What a job asks for, and more when it is tried again, as a profile's `retries` has it."""
+    return lambda wildcards, attempt: mb * attempt
+
+
 def settings(stage):
     """The params of a stage without methods."""
     return stage_settings(config, stage)

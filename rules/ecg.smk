@@ -15,7 +15,7 @@ rule ecg_shard:
         "../envs/preprocess.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     params:
         settings=settings("ecg"),

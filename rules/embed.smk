@@ -18,7 +18,7 @@ rule embed_method:
         "../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
         gpu=min(GPUS, 1),
     params:

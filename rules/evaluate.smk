@@ -28,7 +28,7 @@ rule evaluate_method:
         "../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         settings=settings("evaluate"),
@@ -64,7 +64,7 @@ rule evaluate_finetuned:
         "../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=30,
     params:
         settings=settings("evaluate"),
@@ -95,7 +95,7 @@ rule evaluate_references:
         "../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=memory(6000),
         runtime=60,
     params:
         settings=settings("evaluate"),
@@ -130,7 +130,7 @@ rule compare:
         "../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=60,
     params:
         settings=settings("compare"),
@@ -187,7 +187,7 @@ rule validate:
         "../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         settings=settings("evaluate"),

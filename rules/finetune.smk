@@ -22,7 +22,7 @@ rule finetune_method:
         "../envs/train.yaml"
     threads: max(1, 4 * GPUS)
     resources:
-        mem_mb=max(6000, 16000 * GPUS),
+        mem_mb=memory(max(6000, 16000 * GPUS)),
         runtime=720,
         gpu=GPUS,
     params:

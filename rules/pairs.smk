@@ -20,7 +20,7 @@ checkpoint pairs:
         "../envs/preprocess.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         settings=settings("pairs"),

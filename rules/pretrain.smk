@@ -22,7 +22,7 @@ rule pretrain_method:
     # With GPUs: threads that read mapped recordings, and the batches that wait in memory.
     threads: max(1, 4 * GPUS)
     resources:
-        mem_mb=max(6000, 16000 * GPUS),
+        mem_mb=memory(max(6000, 16000 * GPUS)),
         runtime=720,
         gpu=gpus_of,
     params:

@@ -16,7 +16,7 @@ if config["synthetic"]:
             "../envs/preprocess.yaml"
         threads: 64
         resources:
-            mem_mb=2000,
+            mem_mb=memory(2000),
             runtime=240,
         params:
             settings=settings("synthetic"),
