@@ -4,7 +4,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: setup demo study test test-kill lint lock
+.PHONY: setup demo study test test-kill test-slurm lint lock
 
 setup: .venv/.complete
 
@@ -26,17 +26,21 @@ study: setup  ## the comparison of docs/study.md, which it writes anew; hours, a
 test: setup  ## everything, the workflow included
 	$(BIN)/python -m pytest
 
-test-kill: setup  ## kills a training twenty times in succession
-	PTACL_KILLS=20 $(BIN)/python -m pytest tests/training -k kill
+test-kill: setup  ## kills a study, and a training, twenty times in succession
+	PTACL_KILLS=20 $(BIN)/python -m pytest tests/workflow tests/training -k killed_at_random
+
+test-slurm: setup  ## a study through a real SLURM, which it installs: only with PTACL_TEST_SLURM=1 or in CI
+	$(BIN)/python -m pytest tests/workflow/test_slurm.py -m slurm
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
 	$(BIN)/python envs/generate.py --check
 
 lock:  ## the newest versions that pyproject.toml allows, without hashes (their digits look like participant ids)
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" setuptools -e ".[workflow,preprocess,train,report,test]"
+	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" setuptools -e ".[workflow,cluster,preprocess,train,report,test]"
 	.venv-lock/bin/python -m pip freeze --all --exclude ptacl --exclude pip | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .venv-lock

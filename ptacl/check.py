@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def _tables(config: Mapping[str, Any], inventory: Inventory | None, found: Study
         found.stops.append("evaluate.reference_predictions: no such file; write null where there are none")
     tables = {"cohort.table": cohort["table"]} if cohort["table"] else {}
     tables |= {f"cohort.extra_tables[{i}]": name for i, name in enumerate(cohort["extra_tables"])}
-    names = {key: _or_stop(found, key, lambda name=name: column_names(Path(name))) for key, name in tables.items()}
+    names = {key: _or_stop(found, key, partial(column_names, Path(name))) for key, name in tables.items()}
     found.inputs |= {key: f"{len(columns):,} columns" for key, columns in names.items() if columns is not None}
     if cohort["source"] == "ukb" and names.get("cohort.table"):
         header = _or_stop(
@@ -239,7 +240,7 @@ def _spread(rows: pa.Table, column: str) -> list[dict[str, Any]]:
     subjects = rows["subject_id"].to_pylist()
     chance = keyed_fractions(subjects, "check", column)
     formats = [_format(p) for p in rows[column].to_pylist()]
-    order, turn = [], Counter()
+    order, turn = [], Counter[str]()
     for i in np.argsort(chance, kind="stable").tolist():
         order.append((turn[formats[i]], chance[i], i))
         turn[formats[i]] += 1

@@ -1,11 +1,12 @@
 """Inner loops as machine code."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numba
 
 
-def compiled(signature: str | tuple) -> Callable[[Callable], Callable]:
+def compiled(signature: Any) -> Callable[[Callable], Callable]:
     """Compiles a function for one numba signature when its module is imported; kept on disk for other processes.
 
     Eagerly, so that the compiler's time and memory come once, at the start, and not with the first record.

@@ -71,7 +71,7 @@ def needed_models(config: Mapping[str, Any]) -> list[str]:
     definitions = config["pretrain"]["methods"]
     wanted = {m for m in config["methods"] if "embedding_of" not in definitions[m]}
     starts = {warm_start(config, m, side) for m in wanted for side in SIDES}
-    return sorted(wanted | {s for s in starts if s in definitions})
+    return sorted(wanted | {s for s in starts if s is not None and s in definitions})
 
 
 def probed_methods(config: Mapping[str, Any]) -> list[str]:

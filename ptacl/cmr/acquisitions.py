@@ -84,7 +84,8 @@ def _by_slice(frames: list[Frame]) -> list[list[Frame]]:
     """Frames of one series that lie at one place, of one matrix, spacing and orientation."""
     kinds: dict[tuple[str, int, int], int] = {}
     planes: dict[tuple[int, int], int] = {}  # (kind, plane) to its row in `values`
-    labels, values, rows = [], [], []
+    labels: list = []
+    values, rows = [], []
     for f in frames:
         plane = f.plane
         kind = kinds.setdefault((f.series, plane.rows, plane.columns), len(kinds))
@@ -129,7 +130,7 @@ def _of_one_slice(frames: list[Frame]) -> list[Acquisition]:
     runs, fragments = _runs(blocks, most)
     if not timed:
         runs = [part for run in runs for part in _cycles(run, most)]
-    found = []
+    found: list = []
     for run in runs:
         run.sort(key=lambda x: (x.moment, x.number))
         rises = timed and run[-1].moment > run[0].moment

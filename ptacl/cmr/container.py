@@ -39,7 +39,7 @@ class ZipMember:
             return bytes(raw)
         try:
             return isal_zlib.decompressobj(-15).decompress(raw, min(limit, self.size) or 1)
-        except isal_zlib.error:
+        except isal_zlib.error:  # type: ignore[misc]
             raise ValueError("a damaged member") from None
 
     def content(self) -> bytes:
@@ -153,7 +153,7 @@ def _inflate(raw: memoryview, size: int) -> bytes:
         data = inflater.decompress(raw, size + 1)
         if len(data) == size and not inflater.eof:
             data += inflater.decompress(inflater.unconsumed_tail, 1)
-    except isal_zlib.error:
+    except isal_zlib.error:  # type: ignore[misc]
         raise ValueError("a damaged member") from None
     if not inflater.eof:
         raise ValueError("a damaged member")

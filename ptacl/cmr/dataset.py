@@ -6,6 +6,7 @@ import warnings
 
 import pydicom
 from isal import isal_zlib
+from pydicom.uid import UID
 
 from ptacl.cmr.container import MAX_FILE_BYTES
 from ptacl.errors import UnreadableCine
@@ -31,7 +32,7 @@ def open_dataset(data: bytes, headers_only: bool = False) -> pydicom.Dataset:
         warnings.simplefilter("ignore")
         dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=headers_only, force=bare)
     if bare:  # without file meta the standard's default syntax holds
-        dataset.file_meta.TransferSyntaxUID = IMPLICIT_LITTLE
+        dataset.file_meta.TransferSyntaxUID = UID(IMPLICIT_LITTLE)
     return dataset
 
 
@@ -48,7 +49,7 @@ def inflated(data: bytes) -> bytes:
     try:
         inflater = isal_zlib.decompressobj(-15)
         body = inflater.decompress(data[end:], MAX_FILE_BYTES + 1)
-    except isal_zlib.error:
+    except isal_zlib.error:  # type: ignore[misc]
         raise ValueError("a damaged deflated file") from None
     if len(body) > MAX_FILE_BYTES:
         raise UnreadableCine("too_large", "a deflated file that unpacks to more than any image has")

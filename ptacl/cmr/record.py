@@ -104,10 +104,10 @@ class Cine:
         found = [_first_decodable(s) if i in wanted else s for i, s in enumerate(self.slices)]
         if wanted and all(isinstance(found[i], DrawnImage) for i in wanted):
             raise UnreadableCine("no_cine_series", "every image has contours drawn into it")
+        slices = [s for s in found if isinstance(s, Slice)]
         there = [i for i, s in enumerate(found) if isinstance(s, Slice)]
         if not there:
             raise UnreadableCine("truncated", "no slice can be decoded")
-        slices = [found[i] for i in there]
         positions = self.positions_mm[there] - self.positions_mm[there[0]]
         flags = self.flags.union({"slice_dropped"} if len(there) < len(found) else (), *(s.flags for s in slices))
         if has_gap(positions, self.slice_step_mm):

@@ -44,17 +44,17 @@ class _Ridge:
     def __init__(self, x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> None:
         parts = [(x[fold == f], y[fold == f]) for f in np.unique(fold)]
         sums = [_sums(a, b) for a, b in parts]
-        total = tuple(np.sum(s, axis=0) for s in zip(*sums, strict=True))
+        total = [np.sum(s, axis=0) for s in zip(*sums, strict=True)]
         if len(parts) < 2:
             self.alphas = np.full(y.shape[1], ALPHAS[-1])
         else:
             error = np.zeros((len(ALPHAS), y.shape[1]))
             for (a, b), own in zip(parts, sums, strict=True):
-                weights, intercept = _solved(*(t - o for t, o in zip(total, own, strict=True)), ALPHAS)
+                weights, intercept = _solved([t - o for t, o in zip(total, own, strict=True)], ALPHAS)
                 for i in range(len(ALPHAS)):
                     error[i] += np.square(a @ weights[i] + intercept[i] - b).sum(0)
             self.alphas = ALPHAS[np.argmin(error, axis=0)]
-        weights, intercept = _solved(*total, ALPHAS)
+        weights, intercept = _solved(total, ALPHAS)
         chosen, k = np.searchsorted(ALPHAS, self.alphas), np.arange(y.shape[1])
         self.weights, self.intercept = weights[chosen, :, k].T, intercept[chosen, k]
 
@@ -62,18 +62,14 @@ class _Ridge:
         return x @ self.weights + self.intercept
 
 
-Sums = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def _sums(x: np.ndarray, y: np.ndarray) -> Sums:
+def _sums(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     """Number of rows, sums of x and y, and of their products x'x and x'y."""
-    return np.array(float(len(x))), x.sum(0), y.sum(0), x.T @ x, x.T @ y
+    return [np.array(float(len(x))), x.sum(0), y.sum(0), x.T @ x, x.T @ y]
 
 
-def _solved(
-    n: np.ndarray, sx: np.ndarray, sy: np.ndarray, sxx: np.ndarray, sxy: np.ndarray, alphas: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _solved(sums: list[np.ndarray], alphas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights [alphas, D, K] and intercepts [alphas, K]."""
+    n, sx, sy, sxx, sxy = sums
     mean_x, mean_y = sx / n, sy / n
     values, vectors = np.linalg.eigh(sxx - n * np.outer(mean_x, mean_x))
     along = vectors.T @ (sxy - n * np.outer(mean_x, mean_y))

@@ -59,7 +59,7 @@ def load_encoder(path: Path) -> nn.Module:
     except (KeyError, TypeError, ValueError) as e:
         raise ArtifactError(f"{path}: its description of the encoder is damaged ({type(e).__name__})") from None
     load_into(encoder, weights, path)
-    encoder.about = about
+    encoder.about = about  # type: ignore[assignment]
     return encoder.eval()
 
 
@@ -117,7 +117,7 @@ class Regressor(nn.Module):
 class CmrOnly(nn.Module):
     """A model of cines alone."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: Any) -> None:  # either CMR encoder; mypy has no name for what both are
         super().__init__()
         self.cmr = encoder
 

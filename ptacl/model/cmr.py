@@ -28,6 +28,7 @@ class CmrEncoder(nn.Module):
         along = torch.arange(self.grid)
         stack = STACK_LENGTH * (torch.arange(slices) + 0.5) / slices
         position = grid_sinusoids([torch.arange(self.slots), stack, along, along], self.dim)
+        self.position: Tensor
         self.register_buffer("position", position.view(self.length, self.dim), persistent=False)
         self.stem = nn.Linear(tubelet * patch**2, self.dim)
         self.transformer = Transformer(size)

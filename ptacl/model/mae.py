@@ -23,6 +23,7 @@ class MaskedAutoencoder(nn.Module):
         self.hidden = nn.Parameter(0.02 * torch.randn(size.dim))
         axes = [torch.arange(encoder.slots), torch.arange(encoder.per_slot)]
         position = grid_sinusoids(axes if encoder.per_slot > 1 else axes[:1], size.dim)
+        self.position: Tensor
         self.register_buffer("position", position.view(self.length, size.dim), persistent=False)
         self.decoder = nn.Sequential(*(Block(size.dim, size.heads) for _ in range(size.depth)))
         self.output = nn.Linear(size.dim, encoder.patches(torch.zeros(1, *encoder.shape)).shape[-1])

@@ -100,6 +100,7 @@ class Ptacl(nn.Module):
         if settings.beta > 0 or settings.residual == "across":
             e, f, valid = map(gather, self.phase_bins(ecg_slots, cmr_slots, timing, settings))
             if settings.correspondence == "shuffled":
+                assert order is not None
                 f = f.gather(1, order[..., None].expand_as(f))
             elif settings.correspondence == "other_patient":
                 f, valid = f.roll(1, 0), valid & valid.roll(1, 0)

@@ -313,7 +313,8 @@ def _identification(rows: Sequence[Row]) -> str:
 
 def _similarity(study: Study) -> str:
     rows = [r for r in study.retrieval if r["task"] == "phenotype" and r["k"] == 10]
-    names, by = _shown(rows), {}
+    names = _shown(rows)
+    by: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
     for r in rows:
         by.setdefault((r["method"], r["direction"]), {})[r["phenotype"], r["metric"]] = r
     heads = (x for p in names for x in (f"{p} precision@10", f"{p} difference ({words.unit(p)})"))
@@ -327,8 +328,8 @@ def _similarity(study: Study) -> str:
     if names:
         any_of = {(r["phenotype"], r["metric"]): r for r in rows}
         for name in ("chance", "oracle"):
-            pairs = ((any_of[p, "precision"][name], any_of[p, "abs_difference"][name]) for p in names)
-            table.append([name, "", *(x for a, b in pairs for x in (words.number(a), words.number(b, 1)))])
+            both = ((any_of[p, "precision"][name], any_of[p, "abs_difference"][name]) for p in names)
+            table.append([name, "", *(x for a, b in both for x in (words.number(a), words.number(b, 1)))])
     return _markdown(table)
 
 

@@ -34,8 +34,9 @@ class Batch:
     """Rows of the dataset [B], their raw recordings (int16 [B, 12, 5000], uint8 [B, S, T, H, W], None where not asked for)."""
 
     rows: Tensor
-    ecg: Tensor | None
-    cine: Tensor | None
+    # Who asks for a side has it: the types do not follow who asked.
+    ecg: Tensor
+    cine: Tensor
     timing: Timing
 
 
@@ -115,8 +116,8 @@ class PairedDataset:
             if found is None:
                 return
             rows = found["rows"].to(self.device, non_blocking=True)
-            sides = [found[s].to(self.device, non_blocking=True) if s in found else None for s in (ECG, CINE)]
-            yield Batch(rows, *sides, timing=self.timing.of(rows))
+            ecg, cine = (found[s].to(self.device, non_blocking=True) if s in found else None for s in (ECG, CINE))
+            yield Batch(rows, ecg, cine, self.timing.of(rows))  # type: ignore[arg-type]
 
     def _fetch(self, rows: Tensor) -> dict[str, Tensor]:
         return {"rows": rows, **{side: store.rows(rows) for side, store in self.recordings.items()}}

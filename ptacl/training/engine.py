@@ -242,7 +242,7 @@ def _stop_signals() -> Iterator[list[int]]:
         asked.append(number)
         # A scheduler may send SIGTERM to the launcher and to its processes, to which the launcher passes it on.
         if number == signal.SIGINT:
-            signal.signal(number, previous[number])
+            signal.signal(number, previous[signal.SIGINT])
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

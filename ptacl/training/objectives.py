@@ -57,6 +57,8 @@ class Objective(nn.Module):
 class MaeObjective(Objective):
     """Restoring hidden parts of the ECG or of the cine; the last weights are kept."""
 
+    model: MaskedAutoencoder
+
     def __init__(self, model: MaskedAutoencoder, scale_mv: float, augmentation: Augmentation = Augmentation()) -> None:  # noqa: B008
         super().__init__()
         self.model, self.scale_mv, self.augmentation = model, scale_mv, augmentation
@@ -90,6 +92,7 @@ class MaeObjective(Objective):
 class ContrastiveObjective(Objective):
     """The global, and the local and residual losses; the weights with the best validation retrieval are kept."""
 
+    model: Ptacl
     sides = (ECG, CINE)
     one_visit_each = True
 
@@ -107,10 +110,10 @@ class ContrastiveObjective(Objective):
     def forward(self, batch: Batch, dice: Dice) -> dict[str, Tensor]:
         """Losses of an augmented batch of random crops, on a random part of the cines' tubelets."""
         ecg, cine, keep, timing = self.augmented(batch, dice)
-        slots = self.model(ecg, cine, keep)
+        e, c = self.model(ecg, cine, keep)
         order = self._shuffle(len(ecg) * dice.part.of, dice)
         with torch.autocast(ecg.device.type, enabled=False):
-            return self.model.losses(*map(full_precision, slots), timing, self.settings, order, self.gather)
+            return self.model.losses(full_precision(e), full_precision(c), timing, self.settings, order, self.gather)
 
     def augmented(self, batch: Batch, dice: Dice) -> tuple[Tensor, Tensor, Tensor | None, Timing]:
         """What the model is given: ECG, cine (with `keep`, those tubelets alone), `keep` or None, and the timing of both."""
@@ -134,8 +137,9 @@ class ContrastiveObjective(Objective):
         if sum(len(e) for e, *_ in found) < 2:
             return {}
         m = self.model
-        e, c = (full_precision(torch.cat([f[i] for f in found])) for i in (0, 1))
-        timing = Timing.joined([f[2] for f in found])
+        ecg, cine, timings = zip(*found, strict=True)
+        e, c = (full_precision(torch.cat(slots)) for slots in (ecg, cine))
+        timing = Timing.joined(timings)
         with torch.autocast(e.device.type, enabled=False):
             bins_e, bins_c, valid = m.phase_bins(e, c, timing, self.settings)
             return (

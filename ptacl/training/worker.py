@@ -3,11 +3,15 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from ptacl.errors import PtaclError
 from ptacl.training import finetune, options, stage
 
-STAGES = {"pretrain": (stage.pretrain, stage.Inputs), "finetune": (finetune.finetune, finetune.Inputs)}
+STAGES: dict[str, tuple[Any, Any]] = {
+    "pretrain": (stage.pretrain, stage.Inputs),
+    "finetune": (finetune.finetune, finetune.Inputs),
+}
 
 
 def main(path: Path) -> int:

@@ -4,6 +4,7 @@ import functools
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -26,7 +27,7 @@ def read_nifti(path: Path, frame_ms: float | None = None) -> Cine:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = nib.load(path)
+            image: Any = nib.load(path)  # its kinds share no type that has these attributes
             shape, affine = image.shape, np.asarray(image.affine, np.float64)
             time_axes = [axis for axis in range(3, len(shape)) if shape[axis] > 1]
             if len(time_axes) != 1:
@@ -77,7 +78,7 @@ def _cine(data: np.ndarray, affine: np.ndarray, frame_ms: float) -> Cine:
     turn = np.ones(3)
     turn[column] = 1 if np.array_equal(np.round(unit[column], 3), _leftwards(unit[column])) else -1
     turn[row] = -1 if np.cross(turn[column] * unit[column], unit[row]) @ TOWARDS_APEX > 0 else 1
-    for axis in np.flatnonzero(turn < 0):
+    for axis in np.flatnonzero(turn < 0).tolist():
         origin = origin + (data.shape[axis] - 1) * steps[axis]
         data = np.flip(data, axis)
     unit = unit * turn[:, None]
