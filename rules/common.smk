@@ -44,6 +44,7 @@ MODELS = needed_models(config)
 EMBEDDED = [m for m in METHODS if m in MODELS]
 # What jobs that use a GPU ask for: a scheduler gives none that isn't asked for, and on one machine they take turns.
 GPUS = config["pretrain"]["gpus"] if uses_gpu(config) else 0
+TRAINING_ENVIRONMENT = f"../envs/{'train_cuda' if GPUS else 'train'}.yaml"
 # Snakemake would cut what a job asks for to the run's own limit, without a word.
 limit = dict(workflow.global_resources).get("gpu", GPUS)
 if workflow.is_main_process and getattr(limit, "value", limit) < GPUS:

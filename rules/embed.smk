@@ -15,7 +15,7 @@ rule embed_method:
     benchmark:
         benchmark_of("embed/{method}/seed{seed}")
     conda:
-        "../envs/train.yaml"
+        TRAINING_ENVIRONMENT
     threads: 1
     resources:
         mem_mb=memory(4000),

@@ -19,7 +19,7 @@ rule finetune_method:
     benchmark:
         benchmark_of("finetune/{method}/seed{seed}{fraction}")
     conda:
-        "../envs/train.yaml"
+        TRAINING_ENVIRONMENT
     threads: max(1, 4 * GPUS)
     resources:
         mem_mb=memory(max(6000, 16000 * GPUS)),

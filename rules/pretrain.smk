@@ -18,7 +18,7 @@ rule pretrain_method:
     benchmark:
         benchmark_of("pretrain/{method}/seed{seed}")
     conda:
-        "../envs/train.yaml"
+        TRAINING_ENVIRONMENT
     # With GPUs: threads that read mapped recordings, and the batches that wait in memory.
     threads: max(1, 4 * GPUS)
     resources:

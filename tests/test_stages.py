@@ -1,6 +1,5 @@
 """A stage's digest covers all the code it may run, and its settings all that decides its results."""
 
-import ast
 import copy
 import subprocess
 import sys
@@ -20,49 +19,14 @@ CONFIG = check_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text()), 
 NOT_COVERED = {"ptacl/logs.py"}
 
 
-def module_file(name: str) -> str | None:
-    """The file of a module `ptacl.x.y`, or of the package; None for names within a module."""
-    base = REPOSITORY / Path(*name.split("."))
-    for file in (base.with_suffix(".py"), base / "__init__.py"):
-        if file.is_file():
-            return str(file.relative_to(REPOSITORY))
-    return None
-
-
-def imports_of(file: str) -> set[str]:
-    """The ptacl files a file imports anywhere, at the top or inside a function."""
-    found = set()
-    for node in ast.walk(ast.parse((REPOSITORY / file).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ptacl":
-            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-        elif isinstance(node, ast.Import):
-            names = [a.name for a in node.names if a.name.split(".")[0] == "ptacl"]
-        else:
-            continue
-        for name in names:
-            parts = name.split(".")
-            # Importing a module runs the __init__ of every package above it.
-            found |= {f for i in range(1, len(parts) + 1) if (f := module_file(".".join(parts[:i])))}
-    return found
-
-
-def closure(files: set[str]) -> set[str]:
-    todo, seen = set(files), set()
-    while todo:
-        file = todo.pop()
-        seen.add(file)
-        todo |= imports_of(file) - seen
-    return seen
-
-
 @pytest.mark.parametrize("stage", STAGE_SOURCES)
-def test_the_digest_of_a_stage_covers_every_module_it_imports(stage: str) -> None:
+def test_the_digest_of_a_stage_covers_every_module_it_imports(sources_of, stage: str) -> None:
     scripts = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "workflow_scripts").glob(f"{stage}*.py")}
     assert scripts
     covered = ["ptacl/__init__.py", "ptacl/artifacts.py", "ptacl/errors.py", *STAGE_SOURCES[stage]]
     missed = {
         file
-        for file in closure(scripts) - scripts - NOT_COVERED
+        for file in sources_of(scripts) - scripts - NOT_COVERED
         if file in TOOLS or not any(file == name or file.startswith(name + "/") for name in covered)
     }
     assert not missed

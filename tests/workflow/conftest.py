@@ -21,6 +21,7 @@ class Study:
         self.folder = folder
         self.arguments = arguments
         self.printed = ""
+        folder.mkdir(exist_ok=True)
         for name in PARTS:
             source = REPOSITORY / name
             if source.is_dir():
