@@ -54,7 +54,7 @@ class Stage:
         return cls(rule, jobs, jobs * each_s, 0.0, each_s, disk)
 
 
-def plan_study(config: Mapping[str, Any], visits: int, gpu_tflops: float = GPU_TFLOPS) -> list[Stage]:
+def plan_study(config: dict[str, Any], visits: int, gpu_tflops: float = GPU_TFLOPS) -> list[Stage]:
     """The rules of the workflow's default target with what they cost, for a checked config.
 
     visits: people times the visits at which they have both recordings. Without a GPU (`pretrain.device`) all hours are
@@ -79,8 +79,10 @@ def plan_study(config: Mapping[str, Any], visits: int, gpu_tflops: float = GPU_T
         Stage.of("pairs", 1, per_job + visits * PAIRS_MS / 1000),
     ]
     trainings = _Trainings(config, pairs, gpu_tflops)
-    methods, models = probed_methods(config), needed_models(config)
+    methods = probed_methods(config)
     finetuned = finetuned_methods(config) if "finetune" in config["evaluate"]["protocols"] else []
+    # One that is only ever fine-tuned needs no model where nothing is.
+    models = needed_models(config | {"methods": [m for m in config["methods"] if m in {*methods, *finetuned}]})
     fractions = len(config["pretrain"]["finetune"]["label_fractions"])
     stages.append(trainings.pretrain(models))
     if finetuned:

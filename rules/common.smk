@@ -1,4 +1,4 @@
-"""What every rule uses: the checked config, names of files, params of a stage."""
+"""What all rules use: the checked config, names of files, params of a stage."""
 
 import re
 import sys
@@ -144,3 +144,14 @@ def warm_start_of(side):
 def embedding_source(method):
     """The method whose embeddings `method` reads: its own, or those it names in `embedding_of`."""
     return config["pretrain"]["methods"][method].get("embedding_of", method)
+
+
+def probed_feature(wildcards):
+    """What a method's probe reads: its own ECG embedding, or the CMR embedding of the method it names."""
+    own = embedding_source(wildcards.method) == wildcards.method
+    return "ecg_feature" if own else "cmr_feature"
+
+
+def of_methods(path, methods):
+    """The files of some methods, all seeds."""
+    return expand(result(path), method=methods, seed=SEEDS)

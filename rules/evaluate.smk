@@ -5,12 +5,6 @@ EVALUATED = ["regression", "retrieval", "predictions", "queries", "alignment"]
 FINETUNE_SCORED = FINETUNED if "finetune" in config["evaluate"]["protocols"] else []
 
 
-def probed_feature(wildcards):
-    """What a method's probe reads: its own ECG embedding, or the CMR embedding of the method it names."""
-    own = embedding_source(wildcards.method) == wildcards.method
-    return "ecg_feature" if own else "cmr_feature"
-
-
 rule evaluate_method:
     input:
         subjects=result("cohort/subjects.parquet"),
@@ -19,7 +13,7 @@ rule evaluate_method:
             f"embeddings/{embedding_source(w.method)}/seed{w.seed}.parquet"
         ),
     output:
-        **{k: result(k + "/{method}/seed{seed}.parquet") for k in EVALUATED},
+        **{k: result(f"{k}/{{method}}/seed{{seed}}.parquet") for k in EVALUATED},
     log:
         log_of("evaluate/{method}/seed{seed}"),
     benchmark:
@@ -107,11 +101,6 @@ rule evaluate_references:
         "../workflow_scripts/evaluate_references.py"
 
 
-def of_methods(path, methods):
-    """The files of some methods, all seeds."""
-    return expand(result(path), method=methods, seed=SEEDS)
-
-
 rule compare:
     input:
         predictions=of_methods("predictions/{method}/seed{seed}.parquet", METHODS),
@@ -155,7 +144,7 @@ rule evaluate:
 use rule evaluate_method as validate_method with:
     output:
         **{
-            k: result("validation/" + k + "/{method}/seed{seed}.parquet")
+            k: result(f"validation/{k}/{{method}}/seed{{seed}}.parquet")
             for k in EVALUATED
         },
     log:
@@ -183,6 +172,8 @@ rule validate:
         result("tables/validation.csv"),
     log:
         log_of("validate"),
+    benchmark:
+        benchmark_of("validate")
     conda:
         "../envs/train.yaml"
     threads: 1

@@ -57,6 +57,8 @@ rule study:
         page=result("report/study.md"),
     log:
         log_of("study"),
+    benchmark:
+        benchmark_of("study")
     conda:
         "../envs/report.yaml"
     threads: 1
