@@ -1,8 +1,9 @@
-"""A study that is killed again and again ends like an unbroken one."""
+"""A study that is killed again and again, or finds the disk full, ends like an unbroken one."""
 
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -87,3 +88,25 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_files(micro, new_st
     assert [name for name, content in found.items() if content != expected[name]] == []
     left = [p.name for p in results.rglob("*") if p.suffix in (".tmp", ".ckpt")]
     assert left == []
+
+
+def test_a_full_disk_leaves_nothing_half_written_and_the_next_run_goes_on(new_study, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: shards of ECG tensors are larger, those of cines smaller."""
+    study = new_study(tmp_path / "study", "pairs", "--configfile", "configs/micro.yaml")
+    limit = 2 * 2**20
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *study.arguments]
+    done = subprocess.run(
+        command, cwd=study.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    results = study.folder / "results/micro"
+    assert "File too large" in done.stdout
+    assert list((results / "ecg").glob("*")) == []
+    shards = sorted((results / "cmr").glob("*.safetensors"))
+    before = [p.stat().st_mtime_ns for p in shards]
+    assert len(shards) == 2
+    again = study.run()
+    assert again.returncode == 0, again.stdout[-3000:]
+    assert len(list((results / "ecg").glob("*.safetensors"))) == 2
+    assert [p.stat().st_mtime_ns for p in shards] == before
