@@ -45,7 +45,8 @@ def _parts(study: Study, today: date) -> dict[str, Any]:
     phase = [r for r in study.retrieval if r["task"] == "phase" and r["direction"] == "ecg_to_cmr"]
     return {
         "title": config["report"]["title"], "note": config["report"]["note"], "today": today.isoformat(),
-        "draws": evaluate["bootstraps"], "seeds": config["seeds"], "answers": _answers(study), "flow": flow,
+        "draws": evaluate["bootstraps"], "seeds": config["seeds"], "answers": _answers(study), "verdicts": _verdicts(study),
+        "quantities": _quantities(study), "reached": _reached(study), "flow": flow,
         "excluded": ", ".join(f"{words.reason(k)} {n:,}" for k, n in excluded),
         "splits": ", ".join(f"{s} {n:,}" for s, n in splits.items()), "test_visits": f"{len(test):,}",
         "test_people": f"{len({p['subject_id'] for p in test}):,}", "cohort": _markdown(cohort_table(study)),
@@ -122,16 +123,77 @@ def _best(study: Study) -> str:
 # What was asked
 
 
-def _answers(study: Study) -> str:
-    table = [["pair", "quantity", "difference (95 % interval) ± seeds", "verdict", "p, corrected"]]
+def _pairs(study: Study) -> dict[tuple[str, str], list[Row]]:
+    """The differences that the question asks for, by pair of methods."""
+    found: dict[tuple[str, str], list[Row]] = {}
     for d in study.differences:
         if d["kind"] == "difference" and _asked(d):
-            verdict = (
-                "–" if d["lo"] is None else "above" if d["lo"] > 0 else "below" if d["hi"] < 0 else "not told apart"
-            )
+            found.setdefault((d["method"], d["baseline"]), []).append(d)
+    return found
+
+
+def _verdict(d: Row) -> str:
+    return "–" if d["lo"] is None else "above" if d["lo"] > 0 else "below" if d["hi"] < 0 else "not told apart"
+
+
+def _verdicts(study: Study) -> list[str]:
+    """A sentence for every pair: in what the first is above and below the second, in the unit of the difference."""
+    sentences = []
+    for (method, baseline), rows in _pairs(study).items():
+        parts = []
+        for verdict in ("above", "below", "not told apart"):
+            # Both directions together say nothing that each of them doesn't.
+            of = [
+                d
+                for d in rows
+                if _verdict(d) == verdict and (d["task"] != "identification" or d["direction"] != "both")
+            ]
+            told = verdict != "not told apart"
+            shown = [_quantity(d) + (f" ({words.number(d['value'], 3)})" if told else "") for d in of]
+            if shown:
+                parts.append(f"{verdict[0].upper()}{verdict[1:]}: {'; '.join(shown)}.")
+        if parts:
+            sentences.append(f"**{_code(method)} against {_code(baseline)}.** " + " ".join(parts))
+    return sentences
+
+
+def _quantities(study: Study) -> list[tuple[str, str]]:
+    """Differences of R² for every single quantity, as tables by protocol and what is read: a row for every pair."""
+    evaluate, found = study.config["evaluate"], []
+    reads = (
+        ("Probe, mean over time", "probe", "ecg"), ("Probe, phase bins", "probe", "ecg_phase"), ("Fine-tuned", "finetune", "ecg"),
+    )  # fmt: skip
+    for title, protocol, inputs in reads:
+        rows = [
+            d for d in study.differences
+            if (d["kind"], d["protocol"], d["inputs"], d["metric"]) == ("difference", protocol, inputs, "r2")
+        ]  # fmt: skip
+        names = [
+            n for n in [*evaluate["targets"], *evaluate["extra_targets"]] if any(d["phenotype"] == n for d in rows)
+        ]
+        by = {(d["method"], d["baseline"], d["phenotype"]): d for d in rows}
+        table = [["pair", *names]]
+        for method, baseline in dict.fromkeys((d["method"], d["baseline"]) for d in rows):
+            cells = (by.get((method, baseline, n)) for n in names)
+            table.append([f"{_code(method)} − {_code(baseline)}", *map(_marked, cells)])
+        if len(table) > 1:
+            found.append((title, _markdown(table)))
+    return found
+
+
+def _marked(d: Row | None) -> str:
+    """A difference with its interval, in bold where that excludes 0."""
+    text = words.with_interval(d, 3)
+    return f"**{text}**" if d is not None and _verdict(d) in ("above", "below") else text
+
+
+def _answers(study: Study) -> str:
+    table = [["pair", "quantity", "difference (95 % interval) ± seeds", "verdict", "p, corrected"]]
+    for rows in _pairs(study).values():
+        for d in rows:
             p = "–" if d["p_holm"] is None else "< 0.001" if d["p_holm"] < 0.001 else f"{d['p_holm']:.3f}"
             pair = f"{_code(d['method'])} − {_code(d['baseline'])}"
-            table.append([pair, _quantity(d), _cell(d, 3), verdict, p])
+            table.append([pair, _quantity(d), _cell(d, 3), _verdict(d), p])
     return _markdown(table)
 
 
@@ -193,15 +255,37 @@ def _finetuned(study: Study) -> str:
     return _markdown([["method", *names], *cells, *_score_rows(ceiling, ["ceiling_meas"], names)])
 
 
-def _ceiling(study: Study) -> str:
+# How a share of the ceiling was reached.
+READS = {
+    ("probe", "ecg"): "probe, mean over time", ("probe", "ecg_phase"): "probe, phase bins", ("finetune", "ecg"): "fine-tuned",
+}  # fmt: skip
+
+
+def _shares(study: Study) -> dict[tuple[str, str, str, str], Row]:
     shares = [d for d in study.differences if d["kind"] == "share" and d["baseline"] == "ceiling_meas"]
-    by = {(d["method"], d["protocol"], d["inputs"], d["phenotype"]): d for d in shares}
-    reads = (
-        ("probe", "ecg", "probe, mean over time"), ("probe", "ecg_phase", "probe, phase bins"), ("finetune", "ecg", "fine-tuned"),
-    )  # fmt: skip
+    return {(d["method"], d["protocol"], d["inputs"], d["phenotype"]): d for d in shares}
+
+
+def _reached(study: Study) -> str:
+    """The largest share of the ceiling for each main phenotype, of the method that the page is about."""
+    best, by, parts = _best(study), _shares(study), []
+    for p in MAIN:
+        found = [(d, read) for key, read in READS.items() if (d := by.get((best, *key, p))) and d["value"] is not None]
+        if found:
+            d, read = max(found, key=lambda x: x[0]["value"])
+            parts.append(f"{words.label(p)} {words.with_interval(d)} ({read})")
+    return (
+        f"**{_code(best)} against what is attainable** from a measured trace, share of R²: {'; '.join(parts)}."
+        if parts
+        else ""
+    )
+
+
+def _ceiling(study: Study) -> str:
+    by = _shares(study)
     table = [["method", "read by", *MAIN]]
     for m in study.config["methods"]:
-        for protocol, inputs, name in reads:
+        for (protocol, inputs), name in READS.items():
             found = [by.get((m, protocol, inputs, p)) for p in MAIN]
             if any(found):
                 table.append([_code(m), name, *map(words.with_interval, found)])

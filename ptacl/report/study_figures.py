@@ -51,13 +51,18 @@ def labels_figure(sides: Mapping[str, Sequence[Row]], names: Sequence[str], meth
                 own = sorted((r for r in rows if _curve(r, m, name)), key=lambda r: r["label_fraction"])
                 if len(own) > 1:
                     axis.plot(
-                        [100 * r["label_fraction"] for r in own], [max(r["value"], -0.2) for r in own], "o-", ms=4, lw=1.3,
-                        color=colour(m), label=m,
+                        [100 * r["label_fraction"] for r in own], [max(r["value"], -0.2) for r in own], marker="o", ms=4, lw=1.3,
+                        color=colour(m), ls="--" if m == "median_beat" else "-", label=m,
                     )  # fmt: skip
             axis.set(title=f"{words.label(name)}, {title}", xscale="log", ylabel="R²", ylim=(-0.22, None))
             axis.set_xlabel("share of the labels, %")
+            axis.xaxis.set_major_formatter("{x:g}")
             axis.axhline(0, color="#999999", lw=0.8, ls=":")
-    axes[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    lines = {line.get_label(): line for row_axes in axes for axis in row_axes for line in axis.get_lines()}
+    shown = [m for m in methods if m in lines]
+    figure.legend(
+        [lines[m] for m in shown], shown, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5)
+    )  # fmt: skip
     figure.tight_layout()
     return figure
 

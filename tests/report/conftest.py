@@ -21,6 +21,9 @@ from ptacl.store.schema import VERSION
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIRST_ID = 9_000_001
 TARGETS = {"LVEDV": (150, 32), "LVM": (95, 24), "LVEF": (59, 6), "es_ms": (330, 25)}
+METRICS = {
+    "r2": 0.4, "pearson_r": 0.63, "mae": 12.0, "calibration_slope": 0.9, "bias": 0.3, "loa_lo": -20.0, "loa_hi": 20.0,
+}  # fmt: skip
 NUISANCES = (("age", "r2"), ("heart_rate_bpm", "r2"), ("log_noise_ratio", "r2"), ("sex", "auroc"), ("centre", "auroc"))
 REFERENCES = ("chance", "sex", "covariates", "median_beat", "ceiling_meas", "ceiling_meas_covariates")
 Study = tuple[Path, dict[str, Any]]
@@ -180,7 +183,7 @@ class _Writer:
         rows = []
         for name in self.values if self.test else {}:
             for place in places:
-                for metric, value in (("r2", 0.4), ("pearson_r", 0.63), ("mae", 12.0)):
+                for metric, value in METRICS.items():
                     rows.append(self.score(method, protocol, name, metric, value, *place))
         if rows and protocol == "probe" and method not in REFERENCES:
             rows += [self.score(method, "nuisance", n, m, 0.4, inputs[0], 1.0, "all") for n, m in NUISANCES]
