@@ -34,7 +34,19 @@ def ordered(
         block = slice(first, min(first + BLOCK, len(query)))
         distance = -(query[block] @ gallery.T)
         distance[query_person[block, None] == person[None]] = np.inf
-        yield block, np.argsort(distance, axis=1, kind="stable")
+        yield block, stable_order(distance)
+
+
+def stable_order(x: np.ndarray) -> np.ndarray:
+    """Places of the values of every row in ascending order, int [n, m], equal values in the order they stand in.
+
+    Numpy's unstable sort is five times as fast as its stable one, which rows with equal values are left to.
+    """
+    order = np.argsort(x, axis=1)
+    ascending = np.take_along_axis(x, order, 1)
+    equal = (ascending[:, 1:] == ascending[:, :-1]).any(1)
+    order[equal] = np.argsort(x[equal], axis=1, kind="stable")
+    return order
 
 
 def approximate(

@@ -275,11 +275,14 @@ def _score_block(p: Phenotype, block: slice, order: np.ndarray, values: Values) 
     if len(p.known) < len(p.values):
         place = place[place >= 0].reshape(len(rows), -1)
     relevant = (place >= p.low[rows, None]) & (place < p.high[rows, None])
+    rank = np.arange(1.0, relevant.shape[1] + 1)
+    inverse = 1 / rank
     for i, others in enumerate(p.others[rows].tolist()):
         relevant[i, others:] = False  # their own person comes last
-        places = relevant[i].nonzero()[0] + 1
-        found = len(places)
-        values["map", None][rows[i]] = (np.arange(1, found + 1) / places).sum() / found if found else np.nan
+        hits = relevant[i].nonzero()[0]
+        found = len(hits)
+        # The precision at every hit.
+        values["map", None][rows[i]] = rank[:found] @ inverse.take(hits) / found if found else np.nan
     first = p.by_place[place[:, :FIRST]]
     _score_first(p, rows, first, np.ones_like(first, bool), values, relevant[:, :FIRST])
 

@@ -1,7 +1,7 @@
 """The probe: ridge regression on frozen features, its strength chosen within the training split."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,8 @@ FOLDS = 5
 LEAST_ROWS = 3
 # Wider features (the phase bins of a large encoder side by side) are cut to this many principal components, found from so
 # many random directions more, in so many passes (Halko, Martinsson and Tropp 2011).
-MOST_COLUMNS, COMPONENTS, EXTRA, PASSES = 1024, 512, 32, 2
+MOST_COLUMNS, COMPONENTS, EXTRA, PASSES = 1024, 512, 32, 1
+COLUMNS_AT_A_TIME = 64
 
 
 def probe(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str], rows: np.ndarray) -> np.ndarray:
@@ -107,25 +108,30 @@ def narrowed(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Columns to mean 0 and SD 1 over the training rows; constant columns become 0, missing values the mean.
 
-    In the precision of x (float32 or float64), of which one copy is made.
+    In the precision of x (float32 or float64).
     """
-    x = np.array(x, copy=True)
     if not rows.any():
         return np.zeros_like(x)
-    unknown = ~np.isfinite(x)
-    x[unknown] = np.nan
-    train = x[rows]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a column without any known value
-        # Sums of float32 are kept in float64: of 17,000 values they would lose four digits.
-        mean = np.nan_to_num(np.nanmean(train, axis=0, dtype=np.float64))
-        sd = np.nan_to_num(np.nanstd(train, axis=0, dtype=np.float64))
-    varies = sd > 1e-12
-    x -= mean.astype(x.dtype)
-    x /= np.where(varies, sd, 1).astype(x.dtype)
-    x[:, ~varies] = 0
-    x[unknown] = 0
-    return x
+    found = np.empty_like(x)
+    # A few columns at a time, in float64: sums over 17,000 values of float32 would lose four digits.
+    for first in range(0, x.shape[1], COLUMNS_AT_A_TIME):
+        columns = slice(first, first + COLUMNS_AT_A_TIME)
+        part = x[:, columns].astype(np.float64)
+        unknown = ~np.isfinite(part)
+        part[unknown] = np.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a column without any known value
+            mean, sd = (np.nan_to_num(of(part[rows], axis=0)) for of in _moments_of(unknown))
+        part -= mean
+        part *= np.where(sd > 1e-12, 1 / np.maximum(sd, 1e-12), 0)
+        part[unknown] = 0
+        found[:, columns] = part
+    return found
+
+
+def _moments_of(unknown: np.ndarray) -> tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]:
+    """Mean and SD over known values; where all are known the plain ones, which need no copies."""
+    return (np.nanmean, np.nanstd) if unknown.any() else (np.mean, np.std)
 
 
 def _folds(subjects: Sequence[str], rows: np.ndarray) -> np.ndarray:
