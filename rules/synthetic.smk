@@ -14,7 +14,7 @@ if config["synthetic"]:
             benchmark_of("synthetic")
         conda:
             "../envs/preprocess.yaml"
-        threads: 64
+        threads: 8
         resources:
             mem_mb=memory(2000),
             runtime=240,

@@ -58,7 +58,7 @@ def test_jobs_go_through_the_scheduler_and_one_that_vanishes_is_tried_again(
     }  # fmt: skip
     again = next(p for p in asked(queue, "synthetic") if p != first)
     # What the rule asks for, and twice the memory the second time.
-    assert "ncpus=64:mem=2000mb -l walltime=0:240:0" in first.read_text()
+    assert "ncpus=8:mem=2000mb -l walltime=0:240:0" in first.read_text()
     assert "mem=4000mb" in again.read_text()
     assert "-A my_account -q cpu" in asked(queue, "pairs")[0].read_text()
 
