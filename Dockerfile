@@ -1,12 +1,12 @@
 # The pipeline with everything it needs, from the same lock as .venv.
 #   docker build -t ptacl .
-#   docker run --rm --gpus all -v "$PWD:/work" ptacl --cores 8 --configfile /work/my_study.yaml
-# Results lie below the folder that is mounted at /work.
+#   docker run --rm --gpus all -v "$PWD:/data" ptacl --cores 8 --configfile /data/my_study.yaml
+# Results lie below the folder that is mounted at /data.
 FROM python:3.11-slim-bookworm
 WORKDIR /opt/ptacl
 COPY requirements.lock .
 RUN python -m pip install --no-cache-dir -r requirements.lock
 COPY . .
 RUN python -m pip install --no-cache-dir --no-deps --no-build-isolation -e .
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["snakemake", "--snakefile", "/opt/ptacl/Snakefile"]
