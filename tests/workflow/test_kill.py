@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 KILLS = int(os.environ.get("PTACL_KILLS", "3"))
-# Speeds and times stand in what they are the record of.
-TIMED = {"history.parquet"}
+# They are the record of speeds, and of the times of raw files, which a killed generator writes anew.
+TIMED = re.compile(r".*/history\.parquet|cohort/\d+\.parquet")
 
 
 class Run:
@@ -59,12 +59,11 @@ class Run:
 def artifacts(results: Path) -> dict[str, bytes]:
     """Every table and tensor file of a study but the raw files and what holds times."""
     kinds = {".csv", ".parquet", ".safetensors", ".json"}
+    found = {p.relative_to(results).as_posix(): p for p in sorted(results.rglob("*")) if p.suffix in kinds}
     return {
-        str(p.relative_to(results)): p.read_bytes()
-        for p in sorted(results.rglob("*"))
-        if p.suffix in kinds
-        and p.name not in TIMED
-        and p.relative_to(results).parts[0] not in ("synthetic", "benchmarks")
+        name: p.read_bytes()
+        for name, p in found.items()
+        if not TIMED.fullmatch(name) and name.split("/")[0] not in ("synthetic", "benchmarks")
     }
 
 
