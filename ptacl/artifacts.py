@@ -6,6 +6,7 @@ schema version and the digest of the settings that made them; another kind or ve
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -45,10 +46,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _remove_left_behind(path: Path) -> None:
-    for left in path.parent.glob(f".{path.name}.{os.uname().nodename}.*.tmp"):
-        pid = left.name.split(".")[-2]
+    for left in _unfinished(path.parent):
+        pid = left.name.removeprefix(f".{path.name}.{os.uname().nodename}.").removesuffix(".tmp")
         if pid.isdigit() and not _alive(int(pid)):
             left.unlink(missing_ok=True)
+
+
+@functools.cache
+def _unfinished(folder: Path) -> list[Path]:
+    """Temporary files of this host in a folder, looked for once in a process: the folder may hold a hundred thousand files."""
+    return list(folder.glob(f".*.{os.uname().nodename}.*.tmp"))
 
 
 def _alive(pid: int) -> bool:
@@ -57,7 +64,7 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:  # somebody else's
-        return True
+        pass
     return True
 
 

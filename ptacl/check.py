@@ -27,7 +27,7 @@ from ptacl.stages import stage_settings
 SAMPLED = 10  # of ECGs and of cines: 20 files are read
 IDS_COMPARED, READ_BYTES = 20_000, 2**30
 MAX_SHARD_ROWS = 1500
-_ECG_BYTES = 12 * (5000 + 600) * 2
+ECG_BYTES = 12 * (5000 + 600) * 2
 
 
 @dataclass
@@ -198,7 +198,7 @@ def _rows(config: Mapping[str, Any], inventory: Inventory, found: StudyCheck) ->
             f" {-(-rows.num_rows // 256):,} shards keep jobs short"
         )
     cmr = config["cmr"]
-    needed = both * (_ECG_BYTES + cmr["slices"] * cmr["frames"] * cmr["size"] ** 2)
+    needed = both * (ECG_BYTES + cmr["slices"] * cmr["frames"] * cmr["size"] ** 2)
     found.inputs["results"] += f"; tensors need about {needed / 1e9:,.1f} GB"
     if needed > shutil.disk_usage(_existing(config["results"])).free:
         found.odd.append("results: not enough free space for the tensors")

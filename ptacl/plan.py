@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from ptacl.check import ECG_BYTES
 from ptacl.config import finetuned_methods, needed_models, probed_methods, uses_gpu
 from ptacl.errors import ConfigError
 from ptacl.stages import UNTRAINED, stage_settings
@@ -34,7 +35,6 @@ GPU_TFLOPS = 100.0
 USABLE, TRAIN, TAUGHT = 0.97, 0.6, 0.7
 LEAST_STEPS = 300  # of a fine-tuning on few labels
 VISITS_PER_PERSON = 1.04  # of the synthetic cohort
-ECG_BYTES = 12 * (5000 + 600) * 2
 
 
 @dataclass

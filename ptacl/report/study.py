@@ -22,6 +22,10 @@ from ptacl.report.tables import SPLITS, cohort_table, direction
 MAIN = ("LVEDV", "LVM", "LVEF")
 # What a method itself looks at, and the reference rows beside it.
 ALONE = ("ecg", "cmr", "sex", "covariates", "nothing")
+# How a method's ECG is read, by protocol and inputs.
+READS = {
+    ("probe", "ecg"): "probe, mean over time", ("probe", "ecg_phase"): "probe, phase bins", ("finetune", "ecg"): "fine-tuned",
+}  # fmt: skip
 COVARIATE_CEILING = "ceiling_meas_covariates"
 
 
@@ -73,6 +77,11 @@ def _markdown(table: Sequence[Sequence[str]]) -> str:
         return ""
     head, *rows = ("| " + " | ".join(r) + " |" for r in table)
     return "\n".join([head, "|" + "---|" * len(table[0]), *rows])
+
+
+def _sentence(text: str) -> str:
+    """The text as a sentence begins: str.capitalize would make LVEDV lower case."""
+    return text[:1].upper() + text[1:]
 
 
 def _code(method: str) -> str:
@@ -151,7 +160,7 @@ def _verdicts(study: Study) -> list[str]:
             told = verdict != "not told apart"
             shown = [_quantity(d) + (f" ({words.number(d['value'], 3)})" if told else "") for d in of]
             if shown:
-                parts.append(f"{verdict[0].upper()}{verdict[1:]}: {'; '.join(shown)}.")
+                parts.append(f"{_sentence(verdict)}: {'; '.join(shown)}.")
         if parts:
             sentences.append(f"**{_code(method)} against {_code(baseline)}.** " + " ".join(parts))
     return sentences
@@ -160,10 +169,7 @@ def _verdicts(study: Study) -> list[str]:
 def _quantities(study: Study) -> list[tuple[str, str]]:
     """Differences of R² for every single quantity, as tables by protocol and what is read: a row for every pair."""
     evaluate, found = study.config["evaluate"], []
-    reads = (
-        ("Probe, mean over time", "probe", "ecg"), ("Probe, phase bins", "probe", "ecg_phase"), ("Fine-tuned", "finetune", "ecg"),
-    )  # fmt: skip
-    for title, protocol, inputs in reads:
+    for (protocol, inputs), title in READS.items():
         rows = [
             d for d in study.differences
             if (d["kind"], d["protocol"], d["inputs"], d["metric"]) == ("difference", protocol, inputs, "r2")
@@ -177,7 +183,7 @@ def _quantities(study: Study) -> list[tuple[str, str]]:
             cells = (by.get((method, baseline, n)) for n in names)
             table.append([f"{_code(method)} − {_code(baseline)}", *map(_marked, cells)])
         if len(table) > 1:
-            found.append((title, _markdown(table)))
+            found.append((_sentence(title), _markdown(table)))
     return found
 
 
@@ -253,12 +259,6 @@ def _finetuned(study: Study) -> str:
     cells = _score_rows(study.finetuned, _order(study, study.finetuned), names)
     ceiling = [r for r in study.regression if r["method"] == "ceiling_meas"] if cells else []
     return _markdown([["method", *names], *cells, *_score_rows(ceiling, ["ceiling_meas"], names)])
-
-
-# How a share of the ceiling was reached.
-READS = {
-    ("probe", "ecg"): "probe, mean over time", ("probe", "ecg_phase"): "probe, phase bins", ("finetune", "ecg"): "fine-tuned",
-}  # fmt: skip
 
 
 def _shares(study: Study) -> dict[tuple[str, str, str, str], Row]:

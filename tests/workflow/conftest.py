@@ -29,13 +29,17 @@ class Study:
             else:
                 shutil.copy(source, folder)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables as in a shell with the virtual environment activated."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
+
     def run(self, *arguments: str, cores: int = 2) -> subprocess.CompletedProcess[str]:
         """Runs Snakemake as the README says and returns what it printed (both streams in stdout)."""
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        environment.pop("PYTHONPATH", None)
         command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *self.arguments, *arguments]
         return subprocess.run(
-            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def planned(self, *arguments: str) -> dict[str, int]:

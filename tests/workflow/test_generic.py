@@ -20,13 +20,13 @@ def queue(tmp_path: Path) -> Path:
 
 
 def start(study, queue: Path, printed: Path) -> subprocess.Popen:
-    path = os.pathsep.join([str(PBS), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = f"{PBS}{os.pathsep}{study.environment['PATH']}"
     command = [
         sys.executable, "-m", "snakemake", "pairs", "--workflow-profile", "profiles/generic", "--latency-wait", "5",
         "--seconds-between-status-checks", "1", "--configfile", "configs/micro.yaml",
     ]  # fmt: skip
     return subprocess.Popen(
-        command, cwd=study.folder, env={**os.environ, "PATH": path, "PBS_QUEUE": str(queue)}, stdout=open(printed, "w"),
+        command, cwd=study.folder, env={**study.environment, "PATH": path, "PBS_QUEUE": str(queue)}, stdout=open(printed, "w"),
         stderr=subprocess.STDOUT,
     )  # fmt: skip
 

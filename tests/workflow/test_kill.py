@@ -19,11 +19,10 @@ TIMED = re.compile(r".*/history\.parquet|cohort/\d+\.parquet")
 class Run:
     """One start of a study as `make demo` starts it, in a process group of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    def __init__(self, study) -> None:
         command = [sys.executable, "workflow_scripts/once.py", "--cores", "2", "--configfile", "configs/micro.yaml"]
         self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            command, cwd=study.folder, env=study.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
         self.lines: list[str] = []
@@ -72,13 +71,13 @@ def test_a_study_killed_at_random_moments_ends_with_the_same_files(micro, new_st
     study, dice, killed = new_study(tmp_path / "study"), random.Random(7), 0
     jobs = int(re.findall(r"of (\d+) steps", micro.printed)[-1])
     while killed < KILLS:
-        run = Run(study.folder)
+        run = Run(study)
         if not run.live(dice.randint(0, int(1.4 * jobs / KILLS)), dice.uniform(0.0, 3.0)):
             break
         run.kill(alone=dice.random() < 0.3)
         killed += 1
     assert killed == KILLS, run.end()[-3000:]
-    last = Run(study.folder)
+    last = Run(study)
     printed = last.end()
     assert last.process.returncode == 0, printed[-4000:]
     results = study.folder / "results/micro"

@@ -130,9 +130,10 @@ def test_a_study_runs_through_slurm_and_survives_a_killed_job(micro, new_study, 
         "timeout", "-k", "30", "1500", sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", *TOY,
         "--configfile", "configs/micro.yaml",
     ]  # fmt: skip
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with open(tmp_path / "printed", "w") as printed:
-        run = subprocess.Popen(command, cwd=study.folder, env=environment, stdout=printed, stderr=subprocess.STDOUT)
+        run = subprocess.Popen(
+            command, cwd=study.folder, env=study.environment, stdout=printed, stderr=subprocess.STDOUT
+        )
         together, killed = 0, None
         while run.poll() is None:
             trainings = running("rule_pretrain_method")
