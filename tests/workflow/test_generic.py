@@ -19,11 +19,11 @@ def queue(tmp_path: Path) -> Path:
     return folder
 
 
-def start(study, queue: Path, printed: Path) -> subprocess.Popen:
+def start(study, queue: Path, printed: Path, *overlays: str) -> subprocess.Popen:
     path = f"{PBS}{os.pathsep}{study.environment['PATH']}"
     command = [
         sys.executable, "-m", "snakemake", "pairs", "--workflow-profile", "profiles/generic", "--latency-wait", "5",
-        "--seconds-between-status-checks", "1", "--configfile", "configs/micro.yaml",
+        "--seconds-between-status-checks", "1", "--configfile", "configs/micro.yaml", *overlays,
     ]  # fmt: skip
     return subprocess.Popen(
         command, cwd=study.folder, env={**study.environment, "PATH": path, "PBS_QUEUE": str(queue)}, stdout=open(printed, "w"),
@@ -65,10 +65,11 @@ def test_jobs_go_through_the_scheduler_and_one_that_vanishes_is_tried_again(
 
 def test_an_interrupted_run_takes_its_jobs_with_it(new_study, queue: Path, tmp_path: Path) -> None:
     study = new_study(tmp_path / "study")
-    run = start(study, queue, tmp_path / "printed")
+    # People enough that generating them takes longer than being told to stop.
+    run = start(study, queue, tmp_path / "printed", study.overlay("synthetic: {subjects: 1000}\n"))
     (job,) = until(lambda: asked(queue, "synthetic"))
     pid = int(job.with_suffix(".pid").read_text())
-    time.sleep(2)
+    until(lambda: "Submitted job" in (tmp_path / "printed").read_text())
     run.send_signal(signal.SIGINT)
     run.wait(timeout=60)
     until(lambda: not Path(f"/proc/{pid}").exists(), 20)
