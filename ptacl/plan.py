@@ -15,20 +15,20 @@ from ptacl.errors import ConfigError
 from ptacl.stages import UNTRAINED, stage_settings
 
 # Core seconds of a job before its first recording: Snakemake, Python, imports.
-PER_JOB_S = {"torch": 6.0, "plain": 3.0}
-# Core milliseconds a recording, on one core of a server of 2020 or later (benchmarks/RESULTS.md says which were measured
-# on what). A cine of the full size: 550 files of 208 x 210 pixels in one zip, of which three slices are read.
+PER_JOB_S = {"torch": 4.0, "plain": 1.5}
+# Core milliseconds a recording, from the study of docs/study.md and sixty cines of the full size: 550 files of 208 x 210
+# pixels in one zip, of which three slices are read (benchmarks/RESULTS.md).
 SYNTHETIC_MS = {"small": 75.0, "full": 660.0}
 SYNTHETIC_BYTES = {"small": 1.9e6, "full": 25e6}
-ECG_MS, CMR_MS, FULL_CMR_MS = 15.0, 26.0, 180.0
+ECG_MS, CMR_MS, FULL_CMR_MS = 11.0, 25.0, 200.0
 COHORT_MS = PAIRS_MS = 0.1
 # Of a training step beside the network's arithmetic: reading, cutting, augmenting, by row.
-STEP_MS = {"mae": 0.7, "cine_mae": 0.7, "contrastive": 1.0, "supervised": 1.0}
-# The network's arithmetic on one core, GFLOP a second in fp32.
-CORE_GFLOPS = 55.0
+STEP_MS = {"mae": 0.35, "cine_mae": 0.35, "contrastive": 1.0, "supervised": 0.6}
+# The arithmetic of small networks on one core, GFLOP a second in fp32.
+CORE_GFLOPS = 75.0
 # Passing a recording through a trained encoder is a third of a training step of it; embed looks at each cine twice.
-EMBED_SHARE = 0.6
-EVALUATE_MS, FINETUNED_MS, REFERENCES_MS, COMPARE_MS, REPORT_MS = 1.1, 0.3, 2.2, 0.6, 0.8
+FORWARD_SHARE, EMBED_SHARE = 1 / 3, 0.6
+EVALUATE_MS, FINETUNED_MS, REFERENCES_MS, COMPARE_MS, REPORT_MS = 0.8, 0.03, 1.7, 0.04, 0.9
 # What a GPU sustains where nobody says: a tenth of an H100's peak in bf16.
 GPU_TFLOPS = 100.0
 # Shares of the visits found that are usable pairs, and of these the training split.
@@ -88,10 +88,10 @@ def plan_study(config: dict[str, Any], visits: int, gpu_tflops: float = GPU_TFLO
     if finetuned:
         stages.append(trainings.finetune(finetuned))
     stages.append(trainings.embed([m for m in methods if m in models]))
-    scored = PER_JOB_S["torch"] + pairs * EVALUATE_MS / 1000
+    scored = per_job + pairs * EVALUATE_MS / 1000
     stages.append(Stage.of("evaluate_method", seeds * len(methods), scored, 2e6 * seeds * len(methods)))
     if finetuned:
-        each = PER_JOB_S["torch"] + fractions * pairs * FINETUNED_MS / 1000
+        each = per_job + fractions * pairs * FINETUNED_MS / 1000
         stages.append(Stage.of("evaluate_finetuned", seeds * len(finetuned), each))
     runs = seeds * (len(methods) + len(finetuned))
     return [
@@ -152,7 +152,7 @@ class _Trainings:
             for f in section["label_fractions"]:
                 rows = max(section["epochs"] * f * TRAIN * self.pairs, LEAST_STEPS * section["batch"])
                 # Everybody is predicted in the end.
-                jobs.append((rows + self.pairs, self.gflop(m, "finetune"), STEP_MS["supervised"]))
+                jobs.append((rows + FORWARD_SHARE * self.pairs, self.gflop(m, "finetune"), STEP_MS["supervised"]))
         return self.stage("finetune_method", jobs, 0.0)
 
     def embed(self, methods: list[str]) -> Stage:
