@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -102,3 +103,14 @@ def test_the_report_opens_offline(results: Path) -> None:
     page = (results / "report/index.html").read_text()
     assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
     assert "independent implementation" in page
+
+
+def test_snakemakes_own_report_holds_ours_and_how_it_came_about(micro, tmp_path: Path) -> None:
+    done = micro.run("--report", str(tmp_path / "provenance.zip"))
+    assert done.returncode == 0, done.stdout[-3000:]
+    with zipfile.ZipFile(tmp_path / "provenance.zip") as archive:
+        texts = {n: archive.read(n).decode("utf-8", "replace") for n in archive.namelist() if n.endswith(".html")}
+    ours = (micro.folder / "results/micro/report/index.html").read_text()
+    assert ours in texts.values() and len(texts) == 2
+    (provenance,) = [t for t in texts.values() if t != ours]
+    assert "ecg_shard" in provenance and not ID.search(provenance)

@@ -24,6 +24,7 @@ AFTER_PAIRS = {"pretrain_method", *AFTER_EMBED, "evaluate_references"}
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
+        ("cohort: {fingerprint: size}", {"cohort", "ecg_shard", "cmr_shard", "pairs", *AFTER_PAIRS}),
         ("ecg: {corner_hz: 0.5}", {"ecg_shard", "pairs", *AFTER_PAIRS}),
         ("ecg: {scale: 1.0}", AFTER_PAIRS - {"evaluate_references"}),
         ("cmr: {crop_mm: 150}", {"cmr_shard", "pairs", *AFTER_PAIRS}),
@@ -61,13 +62,27 @@ def test_touching_files_that_did_not_change_reruns_nothing(copy_of_micro) -> Non
     assert study.planned() == {}
 
 
-def test_changed_code_of_a_stage_reruns_that_stage(copy_of_micro) -> None:
+def test_changed_code_of_a_stage_reruns_that_stage_and_what_follows(copy_of_micro) -> None:
     study = copy_of_micro()
-    module = study.folder / "ptacl" / "cmr" / "tensor.py"
-    module.write_text(module.read_text() + "\n# a comment\n")
-    planned = study.planned()
-    assert planned["cmr_shard"] == 2
-    assert "ecg_shard" not in planned and "cohort" not in planned
+    everything = set(study.planned("--forceall"))
+    after = {
+        "synthetic/timing.py": everything - {"all"},
+        "cohort/files.py": {"cohort", "ecg_shard", "cmr_shard", "pairs", *AFTER_PAIRS},
+        "ecg/clean.py": {"ecg_shard", "pairs", *AFTER_PAIRS},
+        "cmr/tensor.py": {"cmr_shard", "pairs", *AFTER_PAIRS},
+        "store/pairs.py": {"pairs", *AFTER_PAIRS},
+        "training/engine.py": AFTER_PAIRS - {"evaluate_references"},
+        "evaluation/embed.py": {*AFTER_EMBED, "evaluate_references"},
+        "evaluation/ridge.py": {"evaluate_method", "evaluate_references", *AFTER_SCORES},
+        "report/words.py": {"report"},
+    }
+    for name, rules in after.items():
+        module = study.folder / "ptacl" / name
+        text = module.read_text()
+        module.write_text(text + "\n# a comment\n")
+        assert set(study.planned()) - {"evaluate"} == rules - {"evaluate"}, name
+        module.write_text(text)
+    assert study.planned() == {}
 
 
 def test_shards_made_again_with_the_same_bytes_train_nothing(copy_of_micro) -> None:
