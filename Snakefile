@@ -19,9 +19,11 @@ include: "rules/finetune.smk"
 include: "rules/embed.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/package.smk"
 
 
 rule all:
     default_target: True
     input:
         rules.report.output,
+        rules.package.input,

@@ -14,6 +14,10 @@ from ptacl.errors import ArtifactError, ConfigError, RecordError, UnreadableCine
 from ptacl.logs import mask_ids
 
 USABLE, UNREADABLE, UNUSABLE = 0, 2, 3
+_FILES = (
+    "@LIST stands for the files named in LIST, one a line. Exit code 0: done; 3: some files were refused, each with its"
+    " reason; 2: no such model."
+)
 CLEAN, FOUND, WRONG_CONFIG = 0, 1, 2
 
 
@@ -74,7 +78,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_argument("model", type=Path, help="the model's folder, such as results/models/ptacl/seed0")
     export.add_argument("file", type=Path, help="the file to write, ending with .safetensors")
     export.add_argument("--side", choices=["ecg", "cmr"], default="ecg", help="which encoder (default: ecg)")
-    arguments = parser.parse_args(argv)
+    embed = commands.add_parser(
+        "embed",
+        help="embeddings of ECG files by a packaged model",
+        description="Writes one row a file: file, reason (why it was refused, else empty), flags, heart_rate_bpm, ecg_feature,"
+        " ecg_proj. " + _FILES,
+    )
+    embed.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a .parquet file to write")
+    predict = commands.add_parser(
+        "predict",
+        help="phenotypes of ECG files by a packaged model, with 90 % intervals",
+        description="Prints the phenotypes of every file with conformal intervals, and what to mind. For research: no medical"
+        " device. " + _FILES,
+    )
+    predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    predict.add_argument(
+        "--gallery",
+        type=Path,
+        metavar="FILE",
+        help="also the phenotypes of the ten people nearest in a study's galleries/",
+    )
+    for command in (embed, predict):
+        command.add_argument("model", type=Path, help="a package, such as results/packages/ptacl/seed0")
+        command.add_argument("files", nargs="+", metavar="FILE", help="ECG files; a folder stands for all in it")
+        command.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"], help="default: cpu")
+    arguments = parser.parse_args(_with_lists(sys.argv[1:] if argv is None else argv))
     try:
         return _run(arguments)
     except (ArtifactError, ConfigError, OSError) as e:
@@ -91,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "inspect":
         return _inspect(arguments.file, arguments.json)
+    if arguments.command in ("embed", "predict"):
+        return _ask(arguments)
     if arguments.command == "export-encoder":
         return _export(arguments.model, arguments.file, arguments.side)
     # Here, since it needs what only a machine that runs workflows has.
@@ -121,6 +151,28 @@ def _export(model: Path, file: Path, side: str) -> int:
     weights = load_weights(model / "model.safetensors")
     save_encoder(file, weights, side, yaml.safe_load((model / "config.yaml").read_text()))
     return CLEAN
+
+
+def _with_lists(argv: Sequence[str]) -> list[str]:
+    """The arguments with `@FILE` replaced by the lines of a file: thousands of names don't fit on a command line."""
+    found: list[str] = []
+    for a in argv:
+        if a.startswith("@") and os.path.isfile(a[1:]):
+            found += [line for line in Path(a[1:]).read_text().splitlines() if line.strip()]
+        else:
+            found.append(a)
+    return found
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    from ptacl.package.ask import embed_files, listed, predict_files
+
+    files = listed(arguments.files)
+    if arguments.command == "embed":
+        refused = embed_files(arguments.model, files, arguments.output, arguments.device)
+    else:
+        refused = predict_files(arguments.model, files, arguments.gallery, arguments.device, arguments.json)
+    return UNUSABLE if refused else USABLE
 
 
 def _check(config: dict[str, Any], as_json: bool) -> int:

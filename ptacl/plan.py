@@ -29,6 +29,7 @@ CORE_GFLOPS = 75.0
 # Passing a recording through a trained encoder is a third of a training step of it; embed looks at each cine twice.
 FORWARD_SHARE, EMBED_SHARE = 1 / 3, 0.6
 EVALUATE_MS, FINETUNED_MS, REFERENCES_MS, COMPARE_MS, REPORT_MS = 0.8, 0.03, 1.7, 0.04, 0.9
+PACKAGE_MS = 0.3
 # What a GPU sustains where nobody says: a tenth of an H100's peak in bf16.
 GPU_TFLOPS = 100.0
 # Shares of the visits found that are usable pairs, and of these the training split.
@@ -94,8 +95,10 @@ def plan_study(config: dict[str, Any], visits: int, gpu_tflops: float = GPU_TFLO
         each = per_job + fractions * pairs * FINETUNED_MS / 1000
         stages.append(Stage.of("evaluate_finetuned", seeds * len(finetuned), each))
     runs = seeds * (len(methods) + len(finetuned))
+    packed = seeds * len([m for m in methods if m in models])
     return [
         *stages,
+        Stage.of("package_method", packed, PER_JOB_S["torch"] + pairs * PACKAGE_MS / 1000, packed * pairs * 600),
         Stage.of("evaluate_references", 1, per_job + pairs * REFERENCES_MS / 1000),
         Stage.of("compare", 1, per_job + runs * pairs * COMPARE_MS / 1000),
         Stage.of("report", 1, per_job + pairs * REPORT_MS / 1000, 3e6),

@@ -17,6 +17,7 @@ _EVALUATION = ["ptacl/evaluation", "ptacl/cohort", "ptacl/store/__init__.py", "p
 # For people at the command line: no stage imports them.
 TOOLS = {
     "ptacl/cohort/verify.py", "ptacl/cohort/listing.py", "ptacl/cmr/inspect.py", "ptacl/ecg/inspect.py",
+    "ptacl/package/model.py",
 }  # fmt: skip
 
 # Objectives of methods whose encoder stays as it was drawn, until labels are learnt.
@@ -36,6 +37,7 @@ STAGE_SOURCES: dict[str, list[str]] = {
     "embed": [*_MODEL, *_WITHDRAWALS, "ptacl/evaluation/__init__.py", "ptacl/evaluation/embed.py"],
     "evaluate": _EVALUATION,
     "compare": _EVALUATION,
+    "package": ["ptacl/package", *_MODEL, *_EVALUATION],
     "report": ["ptacl/report", "ptacl/store", *_EVALUATION],
 }
 
@@ -73,6 +75,11 @@ def stage_settings(
         settings = dict(cmr) | {"source": source}
     elif stage == "pairs":
         settings = {"shards": config["cohort"]["shards"]}
+    elif stage == "package":
+        encoder = {k: pretrain["encoder"][k] for k in ("size", "tokens")}
+        targets = [*config["evaluate"]["targets"], *config["evaluate"]["extra_targets"]]
+        settings = {"ecg": {k: v for k, v in ecg.items() if k != "scale"}, "source": source, "scale": ecg["scale"]}
+        settings |= {"encoder": encoder, "targets": targets}
     elif stage in ("pretrain", "embed", "finetune"):
         settings = _method_settings(config, stage, pretrain["methods"][method])
         if stage == "finetune":

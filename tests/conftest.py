@@ -2,6 +2,7 @@
 
 import ast
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Elsewhere every run tries other examples; CI tells about the change, not about luck, and its machines may be slow.
 settings.register_profile("ptacl", deadline=None, derandomize=bool(os.environ.get("CI")))

@@ -56,8 +56,8 @@ def test_the_digest_changes_with_the_bytes_of_a_module_and_only_for_its_stage(tm
 @pytest.mark.parametrize(
     ("key", "stages"),
     [
-        (("ecg", "corner_hz"), {"ecg", "report"}),
-        (("ecg", "scale"), {"pretrain", "finetune", "embed", "report"}),
+        (("ecg", "corner_hz"), {"ecg", "package", "report"}),
+        (("ecg", "scale"), {"pretrain", "finetune", "embed", "package", "report"}),
         (("cmr", "crop_mm"), {"cmr", "report"}),
         (("cmr", "size"), {"cmr", "pretrain", "embed", "report"}),
         (("pretrain", "contrastive", "lr"), {"pretrain", "report"}),
@@ -68,7 +68,7 @@ def test_the_digest_changes_with_the_bytes_of_a_module_and_only_for_its_stage(tm
         # How a training runs decides no result.
         (("pretrain", "checkpoint_steps"), {"report"}),
         (("pretrain", "gpus"), {"report"}),
-        (("evaluate", "targets"), {"evaluate", "compare", "finetune", "report"}),
+        (("evaluate", "targets"), {"evaluate", "compare", "finetune", "package", "report"}),
         (("evaluate", "bootstraps"), {"evaluate", "compare", "report"}),
         # What is compared changes no score.
         (("evaluate", "compare"), {"compare", "report"}),

@@ -1,13 +1,13 @@
 """Stage embed: what a trained model makes of every pair."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptacl.artifacts import write_table
 from ptacl.model import phase
@@ -83,16 +83,15 @@ def _embed_batch(model: Ptacl | EcgOnly, batch: Batch, settings: Mapping[str, An
         binned, weight, middle = binned + w @ slots, weight + total, middle + total * slots.mean(1, keepdim=True)
     ecg_bins, middle = binned / weight.clamp_min(1e-6), middle / weight.clamp_min(1e-6)
     ok = phase.enough_weight(weight) & takes_part(batch.timing, loss)
-    columns = {"ecg_feature": _rows(torch.stack(whole).mean(0)), "ecg_phase_feature": _rows(ecg_bins.flatten(1), ok)}
+    columns = {"ecg_feature": _rows(ecg_feature(whole)), "ecg_phase_feature": _rows(ecg_bins.flatten(1), ok)}
     if isinstance(model, Ptacl):
         c = model.cmr(cine_input(batch.cine))
         cmr_bins = pooled(c, model.cmr_bin_weights(batch.timing, loss), loss.center)
         shifted, timing = _from_mid_cycle(batch)
         shifted_bins = pooled(model.cmr(cine_input(shifted)), model.cmr_bin_weights(timing, loss), loss.center)
-        u = torch.stack([model.ecg_head(e) for e in whole]).mean(0)
         columns |= {
             "cmr_feature": _rows(c.mean(1)),
-            "ecg_proj": _rows(F.normalize(u, dim=-1)),
+            "ecg_proj": _rows(ecg_projection(whole, model.ecg_head)),
             "cmr_proj": _rows(F.normalize(model.cmr_head(c.mean(1)), dim=-1)),
             "ecg_phase": _rows(
                 F.normalize(model.ecg_head(ecg_bins - middle if loss.center else ecg_bins), dim=-1).flatten(1), ok
@@ -101,6 +100,16 @@ def _embed_batch(model: Ptacl | EcgOnly, batch: Batch, settings: Mapping[str, An
             "cmr_phase_shifted": _rows(F.normalize(model.cmr_head(shifted_bins), dim=-1).flatten(1), ok),
         }
     return columns
+
+
+def ecg_feature(windows: Sequence[Tensor]) -> Tensor:
+    """What probes read: the mean over the windows [B, D] of their mean slots."""
+    return torch.stack(list(windows)).mean(0)
+
+
+def ecg_projection(windows: Sequence[Tensor], head: nn.Module) -> Tensor:
+    """What retrieval reads: the mean over the windows of their projections, of unit length [B, 128]."""
+    return F.normalize(torch.stack([head(e) for e in windows]).mean(0), dim=-1)
 
 
 def _from_mid_cycle(batch: Batch) -> tuple[Tensor, Timing]:

@@ -1,7 +1,8 @@
 """The probe: ridge regression on frozen features, its strength chosen within the training split."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,6 +33,35 @@ def probe(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str], ro
             fit = _Ridge(x[inside], targets[np.ix_(inside, columns)], fold[inside])
             predictions[:, columns] = fit.predict(x)
     return predictions
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Ridge regressions of plain features: predictions are `features @ weight + intercept`. float64 [D, K] and [K].
+
+    Of targets with too few labels all is NaN.
+    """
+
+    weight: np.ndarray
+    intercept: np.ndarray
+
+
+def fit_heads(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str], rows: np.ndarray) -> Heads:
+    """The probe as something to keep: predicts what `probe` does, up to rounding, from features nobody has seen.
+
+    Arguments as of `probe`; features at most MOST_COLUMNS wide.
+    """
+    x = standardised(features, rows).astype(np.float64)
+    mean, scale = _moments(features[rows].astype(np.float64))
+    fold, known = _folds(subjects, rows), np.isfinite(targets) & rows[:, None]
+    weight, intercept = np.full((x.shape[1], targets.shape[1]), np.nan), np.full(targets.shape[1], np.nan)
+    for columns in _alike(known):
+        inside = known[:, columns[0]]
+        if inside.sum() >= LEAST_ROWS:
+            fit = _Ridge(x[inside], targets[np.ix_(inside, columns)], fold[inside])
+            weight[:, columns] = scale[:, None] * fit.weights
+            intercept[columns] = fit.intercept - mean @ weight[:, columns]
+    return Heads(weight, intercept)
 
 
 def choose_alphas(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -119,19 +149,22 @@ def standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         part = x[:, columns].astype(np.float64)
         unknown = ~np.isfinite(part)
         part[unknown] = np.nan
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a column without any known value
-            mean, sd = (np.nan_to_num(of(part[rows], axis=0)) for of in _moments_of(unknown))
+        mean, scale = _moments(part[rows])
         part -= mean
-        part *= np.where(sd > 1e-12, 1 / np.maximum(sd, 1e-12), 0)
+        part *= scale
         part[unknown] = 0
         found[:, columns] = part
     return found
 
 
-def _moments_of(unknown: np.ndarray) -> tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]:
-    """Mean and SD over known values; where all are known the plain ones, which need no copies."""
-    return (np.nanmean, np.nanstd) if unknown.any() else (np.mean, np.std)
+def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and 1 / SD of the columns of float64 [n, D] over known values; 0 for the latter where a column is constant."""
+    # The plain ones, where all are known, need no copies.
+    moments = (np.nanmean, np.nanstd) if np.isnan(x).any() else (np.mean, np.std)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column without any known value
+        mean, sd = (np.nan_to_num(of(x, axis=0)) for of in moments)
+    return mean, np.where(sd > 1e-12, 1 / np.maximum(sd, 1e-12), 0)
 
 
 def _folds(subjects: Sequence[str], rows: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ def test_running_again_does_nothing(micro) -> None:
 
 
 AFTER_SCORES = {"evaluate", "compare", "report"}
-AFTER_EMBED = {"embed_method", "evaluate_method", *AFTER_SCORES}
+AFTER_EMBED = {"embed_method", "evaluate_method", "package_method", *AFTER_SCORES}
 AFTER_PAIRS = {"pretrain_method", *AFTER_EMBED, "evaluate_references"}
 
 
@@ -29,7 +29,7 @@ AFTER_PAIRS = {"pretrain_method", *AFTER_EMBED, "evaluate_references"}
         ("ecg: {scale: 1.0}", AFTER_PAIRS - {"evaluate_references"}),
         ("cmr: {crop_mm: 150}", {"cmr_shard", "pairs", *AFTER_PAIRS}),
         ("pretrain: {contrastive: {lr: 1.0e-3}}", AFTER_EMBED | {"pretrain_method"}),
-        ("evaluate: {bootstraps: 300}", {"evaluate_method", "evaluate_references", *AFTER_SCORES}),
+        ("evaluate: {bootstraps: 300}", {"evaluate_method", "package_method", "evaluate_references", *AFTER_SCORES}),
         ("report: {title: Another title}", {"report"}),
         ("evaluate: {compare: [[ptacl, mae]]}", AFTER_SCORES),
         ("methods: [mae, global, ptacl]", AFTER_SCORES),
@@ -73,7 +73,8 @@ def test_changed_code_of_a_stage_reruns_that_stage_and_what_follows(copy_of_micr
         "store/pairs.py": {"pairs", *AFTER_PAIRS},
         "training/engine.py": AFTER_PAIRS - {"evaluate_references"},
         "evaluation/embed.py": {*AFTER_EMBED, "evaluate_references"},
-        "evaluation/ridge.py": {"evaluate_method", "evaluate_references", *AFTER_SCORES},
+        "evaluation/ridge.py": {"evaluate_method", "package_method", "evaluate_references", *AFTER_SCORES},
+        "package/build.py": {"package_method"},
         "report/words.py": {"report"},
     }
     for name, rules in after.items():
@@ -123,7 +124,7 @@ def test_a_new_withdrawal_list_takes_its_people_out_of_every_artifact(copy_of_mi
 
 
 def test_one_stage_can_be_asked_for_by_name(micro) -> None:
-    for target in ("cohort", "ecg", "cmr", "pairs", "pretrain", "embed", "evaluate", "report"):
+    for target in ("cohort", "ecg", "cmr", "pairs", "pretrain", "embed", "evaluate", "package", "report"):
         planned = micro.planned(target)
         assert set(planned) <= {target}, planned
     forced = micro.planned("--forcerun", "pretrain_method", "--until", "pretrain_method")
