@@ -52,14 +52,17 @@ def fit_heads(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str]
     Arguments as of `probe`; features at most MOST_COLUMNS wide.
     """
     x = standardised(features, rows).astype(np.float64)
+    basis = _row_space(x[rows])
+    basis = np.eye(x.shape[1]) if basis is None else basis
+    x = x @ basis
     mean, scale = _moments(features[rows].astype(np.float64))
     fold, known = _folds(subjects, rows), np.isfinite(targets) & rows[:, None]
-    weight, intercept = np.full((x.shape[1], targets.shape[1]), np.nan), np.full(targets.shape[1], np.nan)
+    weight, intercept = np.full((len(mean), targets.shape[1]), np.nan), np.full(targets.shape[1], np.nan)
     for columns in _alike(known):
         inside = known[:, columns[0]]
         if inside.sum() >= LEAST_ROWS:
             fit = _Ridge(x[inside], targets[np.ix_(inside, columns)], fold[inside])
-            weight[:, columns] = scale[:, None] * fit.weights
+            weight[:, columns] = scale[:, None] * (basis @ fit.weights)
             intercept[columns] = fit.intercept - mean @ weight[:, columns]
     return Heads(weight, intercept)
 
@@ -120,10 +123,12 @@ def _alike(known: np.ndarray) -> Iterator[np.ndarray]:
 def narrowed(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Features [n, D] as they are, or wider ones as principal components of the training rows, not scaled: [n, COMPONENTS].
 
+    Where the training rows are fewer than the columns: turned to the directions that they span, which changes no ridge.
+
     Deterministic: the random directions come from a fixed seed.
     """
     if x.shape[1] <= MOST_COLUMNS or rows.sum() <= COMPONENTS + EXTRA:
-        return x
+        return x @ basis if (basis := _row_space(x[rows])) is not None else x
     x = x.astype(np.float32, copy=False)
     train = x[rows]
     start = np.random.default_rng(0).standard_normal((x.shape[1], COMPONENTS + EXTRA), np.float32)
@@ -133,6 +138,17 @@ def narrowed(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     inside = train @ basis
     _, turn = np.linalg.eigh((inside.T @ inside).astype(np.float64))
     return x @ (basis @ turn[:, ::-1][:, :COMPONENTS].astype(np.float32))
+
+
+def _row_space(train: np.ndarray) -> np.ndarray | None:
+    """Orthonormal directions [D, n] that span n rows [n, D], where these are fewer than columns; else None.
+
+    A ridge looks along no other direction, and does not mind being turned: with few people and a wide embedding the same
+    predictions cost a hundredth.
+    """
+    if not 0 < len(train) < train.shape[1]:
+        return None
+    return np.linalg.svd(train.astype(np.float64), full_matrices=False)[2].T
 
 
 def standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:

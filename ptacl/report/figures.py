@@ -14,20 +14,25 @@ from matplotlib.figure import Figure
 
 from ptacl.report import words
 
-matplotlib.rcParams.update(
-    {
-        "svg.hashsalt": "ptacl", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.titleweight": "bold",
-        "axes.titlelocation": "left", "axes.edgecolor": "#666666", "legend.frameon": False,
-    }
-)  # fmt: skip
-
 # Okabe and Ito's palette, told apart with any colour vision; reference rows are grey.
 COLOURS = {
     "random": "#999999", "mae": "#56B4E9", "global": "#E69F00", "ptacl": "#0072B2", "ptacl_shuffled": "#CC79A7",
     "ptacl_other": "#D55E00", "cmr": "#009E73", "ptacl_residual": "#56407F", "ptacl_roll": "#8C564B", "scratch": "#BCBD22",
 }  # fmt: skip
 REFERENCE, CEILING = "#777777", "#222222"
+# Ink and lines of a figure; on the page they follow its theme, as the methods' colours do (style.css).
+INK, LINE = "#1c2330", "#d9dee7"
+_THEMED = {INK: "var(--ink)", LINE: "var(--line)", CEILING: "var(--c-ceiling)", REFERENCE: "var(--c-reference)"}
+_THEMED |= {hexes: f"var(--c-{name})" for name, hexes in COLOURS.items()}
+
+matplotlib.rcParams.update(
+    {
+        "svg.hashsalt": "ptacl", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.titleweight": "bold",
+        "axes.titlelocation": "left", "axes.edgecolor": REFERENCE, "legend.frameon": False, "grid.color": LINE,
+        "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    }
+)  # fmt: skip
 
 Row = Mapping[str, Any]
 
@@ -40,9 +45,12 @@ def colour(method: str) -> str:
 def as_svg(figure: Figure, alternative: str) -> str:
     """The figure as an <svg> element with a text alternative."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    figure.savefig(
+        buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None, "Creator": None}
+    )
     plt.close(figure)
     svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    svg = re.sub("|".join(_THEMED), lambda m: _THEMED[m[0]], svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Width and height in points would overflow a phone; the viewBox keeps the proportions.
     head, rest = svg.split(">", 1)
@@ -73,11 +81,11 @@ def forest_figure(regression: Sequence[Row], phenotypes: Sequence[str], methods:
             if row["lo"] is not None:
                 axis.plot([max(row["lo"], -0.5), row["hi"]], [i, i], color=colour(m), lw=1.6)
             axis.plot(max(row["value"], -0.5), i, marker, color=colour(m), ms=5)
-        axis.axvline(0, color="#999999", lw=0.8, ls=":")
+        axis.axvline(0, color=REFERENCE, lw=0.8, ls=":")
         axis.set(title=words.label(name), xlim=(-0.5, 1.02), yticks=range(len(methods)))
         axis.set_yticklabels([words.method(m) for m in methods])
         axis.set_ylim(len(methods) - 0.4, -0.6)
-        axis.grid(axis="x", color="#eeeeee")
+        axis.grid(axis="x")
     for axis in list(axes.flat)[len(phenotypes) :]:
         axis.set_visible(False)
     for axis in axes[-1]:
@@ -92,7 +100,7 @@ def scatter(predictions: Sequence[Row], phenotypes: Sequence[str], method: str) 
     for axis, name in zip(axes[0], phenotypes, strict=True):
         points = [(r["truth"], r["prediction"]) for r in predictions if r["phenotype"] == name]
         low, high = (f(v for p in points for v in p) for f in (min, max))
-        axis.plot([low, high], [low, high], color="#999999", lw=0.8, ls=":")
+        axis.plot([low, high], [low, high], color=REFERENCE, lw=0.8, ls=":")
         axis.scatter(*zip(*points, strict=True), s=9, alpha=0.6, color=colour(method), linewidths=0)
         axis.set_title(words.label(name))
         axis.set(xlabel=f"measured ({words.unit(name)})", ylabel=f"predicted ({words.unit(name)})")
@@ -121,7 +129,7 @@ def curves(history: Mapping[str, Sequence[Row]]) -> str:
                     name_shown = words.method(m) if first else None
                     axis.plot(*zip(*points, strict=True), style, color=colour(m), lw=1.4, label=name_shown)
         axis.set(title=title, xlabel="epoch")
-        axis.grid(color="#eeeeee")
+        axis.grid()
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
         else:

@@ -11,15 +11,13 @@ from matplotlib.figure import Figure
 from ptacl import __version__
 from ptacl.artifacts import settings_digest, write_bytes
 from ptacl.evaluation.rows import EVERYBODY
-from ptacl.report import words
+from ptacl.report import scores, words
 from ptacl.report.figures import forest_figure
 from ptacl.report.load import Row, Study, load_study
 from ptacl.report.page import TEMPLATES, versions
 from ptacl.report.study_figures import alignment_figure, labels_figure, png
 from ptacl.report.tables import SPLITS, cohort_table, direction
 
-# The phenotypes that stand for all where a table can't show every one.
-MAIN = ("LVEDV", "LVM", "LVEF")
 # What a method itself looks at, and the reference rows beside it.
 ALONE = ("ecg", "cmr", "sex", "covariates", "nothing")
 # How a method's ECG is read, by protocol and inputs.
@@ -56,11 +54,13 @@ def _parts(study: Study, today: date) -> dict[str, Any]:
         "test_people": f"{len({p['subject_id'] for p in test}):,}", "cohort": _markdown(cohort_table(study)),
         "methods": _methods(study), "probe": _probe(study), "finetuned": _finetuned(study), "ceiling": _ceiling(study),
         "covariate_names": ", ".join(words.label(c).split(" (")[0].lower() for c in evaluate["covariates"]),
-        "covariates": _covariates(study), "best": _best(study), "agreement": _agreement(study), "below": _below(study),
-        "labels": _labels(study), "subgroups": _subgroups(study), "identification": _identification(found),
+        "covariates": _markdown(scores.covariates(study, _code)), "best": scores.best(study),
+        "agreement": _markdown(scores.agreement(study)),
+        "below": [(label, share, f"{n:,}", _markdown(table)) for label, share, n, table in scores.below(study, _code)],
+        "labels": _labels(study), "subgroups": _markdown(scores.subgroups(study)), "identification": _identification(found),
         "gallery": f"{found[0]['gallery']:,}" if found else "", "similarity": _similarity(study), "phase": _phase(phase),
         "phase_chance": words.number(phase[0]["chance"]) if phase else "",
-        "phase_people": f"{phase[0]['n']:,}" if phase else "", "nuisances": _nuisances(study),
+        "phase_people": f"{phase[0]['n']:,}" if phase else "", "nuisances": _markdown(scores.nuisances(study, _code)),
         "nuisance_notes": sorted({f"{words.label(r['phenotype'])}: {r['note']}." for r in study.nuisances if r["note"]}),
         "simulated": config["synthetic"] is not None, "size": config["pretrain"]["encoder"]["size"],
         "epochs": config["pretrain"]["contrastive"]["epochs"], "version": __version__,
@@ -86,47 +86,6 @@ def _sentence(text: str) -> str:
 
 def _code(method: str) -> str:
     return f"`{method}`"
-
-
-def _cell(row: Row | None, digits: int = 2) -> str:
-    """Value, interval, and spread over seeds."""
-    text = words.with_interval(row, digits)
-    return text if row is None or row.get("seed_sd") is None else f"{text} ± {words.number(row['seed_sd'], digits + 1)}"
-
-
-def _score_rows(
-    rows: Sequence[Row], methods: Sequence[str], phenotypes: Sequence[str], metric: str = "r2"
-) -> list[list[str]]:
-    """A row of cells for every method that has any, of everybody with all labels."""
-    by = {
-        (r["method"], r["phenotype"]): r
-        for r in rows
-        if (r["metric"], r["subgroup"], r["label_fraction"]) == (metric, EVERYBODY, 1.0)
-    }
-    table = []
-    for m in methods:
-        found = [by.get((m, p)) for p in phenotypes]
-        if any(found):
-            table.append([_code(m), *map(_cell, found)])
-    return table
-
-
-def _order(study: Study, rows: Sequence[Row]) -> list[str]:
-    """Methods of the rows: references, the study's in its order, ceilings."""
-    found = list(dict.fromkeys(r["method"] for r in rows))
-    mine = [m for m in study.config["methods"] if m in found]
-    rest = [m for m in found if m not in mine]
-    return [m for m in rest if not m.startswith("ceiling")] + mine + [m for m in rest if m.startswith("ceiling")]
-
-
-def _shown(rows: Sequence[Row]) -> list[str]:
-    """The main phenotypes that are among the rows."""
-    return [p for p in MAIN if any(r["phenotype"] == p for r in rows)]
-
-
-def _best(study: Study) -> str:
-    scored = {r["method"] for r in study.headline}
-    return next((m for m in ("ptacl", "global", "mae", *study.config["methods"]) if m in scored), "")
 
 
 # What was asked
@@ -199,7 +158,7 @@ def _answers(study: Study) -> str:
         for d in rows:
             p = "–" if d["p_holm"] is None else "< 0.001" if d["p_holm"] < 0.001 else f"{d['p_holm']:.3f}"
             pair = f"{_code(d['method'])} − {_code(d['baseline'])}"
-            table.append([pair, _quantity(d), _cell(d, 3), _verdict(d), p])
+            table.append([pair, _quantity(d), scores.cell(d, 3), _verdict(d), p])
     return _markdown(table)
 
 
@@ -207,7 +166,7 @@ def _asked(d: Row) -> bool:
     if d["task"] == "identification":
         return (d["metric"], d["k"]) == ("recall", 10)
     if d["task"] == "regression":
-        main = d["phenotype"] in MAIN or d["phenotype"].startswith("mean_of_")
+        main = d["phenotype"] in scores.MAIN or d["phenotype"].startswith("mean_of_")
         return d["inputs"] == "ecg" and main and (d["protocol"] == "probe" or d["phenotype"] == "mean_of_targets")
     return d["task"] == "phase" and d["direction"] == "both" and d["metric"].endswith(("own", "gap"))
 
@@ -237,7 +196,7 @@ def _methods(study: Study) -> str:
 
 def _probe(study: Study) -> list[tuple[str, str]]:
     """Tables by group of quantities and by what is read."""
-    evaluate, order = study.config["evaluate"], _order(study, study.regression)
+    evaluate, order = study.config["evaluate"], scores.order(study, study.regression)
     groups = (
         ("Volumes, mass, ejection fractions", evaluate["targets"]), ("Timings", evaluate["extra_targets"]),
         ("Over body surface", [f"{n}i" for n in evaluate["indexed"]]),
@@ -247,7 +206,7 @@ def _probe(study: Study) -> list[tuple[str, str]]:
         for read, inputs in (("the mean over time", ALONE), ("phase bins beside it", ("ecg_phase",))):
             rows = [r for r in study.regression if r["inputs"] in inputs]
             names = [p for p in wanted if any(r["phenotype"] == p for r in rows)]
-            cells = _score_rows(rows, order, names)
+            cells = scores.score_rows(rows, order, names, _code)
             if names and cells:
                 found.append((f"{title}, read from {read}", _markdown([["method", *names], *cells])))
     return found
@@ -256,9 +215,9 @@ def _probe(study: Study) -> list[tuple[str, str]]:
 def _finetuned(study: Study) -> str:
     targets = study.config["evaluate"]["targets"]
     names = [t for t in targets if any(r["phenotype"] == t for r in study.finetuned)]
-    cells = _score_rows(study.finetuned, _order(study, study.finetuned), names)
+    cells = scores.score_rows(study.finetuned, scores.order(study, study.finetuned), names, _code)
     ceiling = [r for r in study.regression if r["method"] == "ceiling_meas"] if cells else []
-    return _markdown([["method", *names], *cells, *_score_rows(ceiling, ["ceiling_meas"], names)])
+    return _markdown([["method", *names], *cells, *scores.score_rows(ceiling, ["ceiling_meas"], names, _code)])
 
 
 def _shares(study: Study) -> dict[tuple[str, str, str, str], Row]:
@@ -268,8 +227,8 @@ def _shares(study: Study) -> dict[tuple[str, str, str, str], Row]:
 
 def _reached(study: Study) -> str:
     """The largest share of the ceiling for each main phenotype, of the method that the page is about."""
-    best, by, parts = _best(study), _shares(study), []
-    for p in MAIN:
+    best, by, parts = scores.best(study), _shares(study), []
+    for p in scores.MAIN:
         found = [(d, read) for key, read in READS.items() if (d := by.get((best, *key, p))) and d["value"] is not None]
         if found:
             d, read = max(found, key=lambda x: x[0]["value"])
@@ -283,55 +242,13 @@ def _reached(study: Study) -> str:
 
 def _ceiling(study: Study) -> str:
     by = _shares(study)
-    table = [["method", "read by", *MAIN]]
+    table = [["method", "read by", *scores.MAIN]]
     for m in study.config["methods"]:
         for (protocol, inputs), name in READS.items():
-            found = [by.get((m, protocol, inputs, p)) for p in MAIN]
+            found = [by.get((m, protocol, inputs, p)) for p in scores.MAIN]
             if any(found):
                 table.append([_code(m), name, *map(words.with_interval, found)])
     return _markdown(table)
-
-
-def _covariates(study: Study) -> str:
-    both = [r for r in study.regression if r["inputs"] == "covariates_ecg"]
-    names, order = _shown(study.regression), _order(study, both)
-    gains = {r[0]: r[1:] for r in _score_rows(both, order, names, "partial_r2")}
-    nothing = ["–"] * len(names)
-    rows = _score_rows(study.regression, ["covariates"], names) + _score_rows(both, order, names)
-    head = ["method", *names, *(f"partial, {n}" for n in names)]
-    return _markdown([head, *([*r, *gains.get(r[0], nothing)] for r in rows)])
-
-
-def _agreement(study: Study) -> str:
-    table = [["quantity", "mean absolute error", "Pearson r", "calibration slope", "bias", "limits of agreement"]]
-    best, evaluate = _best(study), study.config["evaluate"]
-    for name in [*evaluate["targets"], *evaluate["extra_targets"]]:
-        by = {r["metric"]: r for r in study.headline if (r["method"], r["phenotype"]) == (best, name)}
-        if by.get("mae", {}).get("value") is not None:
-            mae = by["mae"]["value"]
-            digits = 3 if mae < 0.1 else 2 if mae < 1 else 1
-            limits = [words.number(by[m]["value"], digits) for m in ("loa_lo", "loa_hi")]
-            error = f"{words.with_interval(by['mae'], digits)} {words.unit(name)}".strip()
-            r, slope = words.with_interval(by["pearson_r"]), words.with_interval(by["calibration_slope"])
-            table.append(
-                [words.label(name), error, r, slope, words.with_interval(by["bias"], digits), " to ".join(limits)]
-            )
-    return _markdown(table)
-
-
-def _below(study: Study) -> list[tuple[str, str, str, str]]:
-    """Name, share of rows below in percent, rows, and table, for each limit."""
-    found = []
-    for name in [f"{t}_below_{limit:g}" for t, limit in study.config["evaluate"]["below"].items()]:
-        rows = [r for r in study.headline if r["phenotype"] == name]
-        order = _order(study, rows)
-        precise = {r[0]: r[1] for r in _score_rows(rows, order, [name], "auprc")}
-        told = [[*r, precise.get(r[0], "–")] for r in _score_rows(rows, order, [name], "auroc")]
-        share = next((r for r in rows if r["metric"] == "prevalence" and r["value"] is not None), None)
-        if told and share:
-            table = _markdown([["method", "area under the ROC curve", "average precision"], *told])
-            found.append((words.label(name), words.number(100 * share["value"], 1), f"{share['n']:,}", table))
-    return found
 
 
 def _labels(study: Study) -> list[tuple[str, str]]:
@@ -344,9 +261,9 @@ def _labels(study: Study) -> list[tuple[str, str]]:
         ]  # fmt: skip
         fractions = sorted({r["label_fraction"] for r in rows})
         by = {(r["method"], r["phenotype"], r["label_fraction"]): r for r in rows}
-        columns = [(p, f) for p in _shown(rows) for f in fractions]
+        columns = [(p, f) for p in scores.shown(rows) for f in fractions]
         table = [["method", *(f"{p}, {100 * f:g} %" for p, f in columns)]]
-        for m in _order(study, rows):
+        for m in scores.order(study, rows):
             if any((m, p, f) in by for p, f in columns if f < 1):
                 table.append([_code(m), *(_short(by.get((m, *c))) for c in columns)])
         if len(table) > 1:
@@ -360,23 +277,6 @@ def _short(row: Row | None) -> str:
     return words.number(row["value"]) + (f" ± {words.number(row['seed_sd'])}" if row["seed_sd"] is not None else "")
 
 
-def _subgroups(study: Study) -> str:
-    best = _best(study)
-    own = [r for r in study.regression if (r["method"], r["inputs"], r["label_fraction"]) == (best, "ecg", 1.0)]
-    by, names = {(r["subgroup"], r["phenotype"], r["metric"]): r for r in own}, _shown(own)
-    heads = (x for p in names for x in (f"{p} R²", "ceiling", f"{p} bias ({words.unit(p)})"))
-    table = [["subgroup", "visits", *heads]]
-    for group in dict.fromkeys(r["subgroup"] for r in own):
-        cells = []
-        for p in names:
-            r2 = by.get((group, p, "r2"))
-            ceiling = words.number(r2["ceiling"]) if r2 else "–"
-            cells += [words.with_interval(r2), ceiling, words.with_interval(by.get((group, p, "bias")), 1)]
-        n = max(r["n"] for r in own if r["subgroup"] == group)
-        table.append([words.SUBGROUPS.get(group, group), f"{n:,}", *cells])
-    return _markdown(table)
-
-
 # Retrieval
 
 
@@ -386,7 +286,7 @@ def _identification(rows: Sequence[Row]) -> str:
     digits = (2, 2, 2, 0, 2)
     for m, way in dict.fromkeys((r["method"], r["direction"]) for r in rows):
         by = {(r["metric"], r["k"]): r for r in rows if (r["method"], r["direction"]) == (m, way)}
-        cells = (_cell(by.get(measure), d) for measure, d in zip(measures, digits, strict=True))
+        cells = (scores.cell(by.get(measure), d) for measure, d in zip(measures, digits, strict=True))
         table.append([_code(m), direction(way), *cells])
     if rows:
         chance = {(r["metric"], r["k"]): r["chance"] for r in rows}
@@ -397,17 +297,17 @@ def _identification(rows: Sequence[Row]) -> str:
 
 def _similarity(study: Study) -> str:
     rows = [r for r in study.retrieval if r["task"] == "phenotype" and r["k"] == 10]
-    names = _shown(rows)
+    names = scores.shown(rows)
     by: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
     for r in rows:
         by.setdefault((r["method"], r["direction"]), {})[r["phenotype"], r["metric"]] = r
     heads = (x for p in names for x in (f"{p} precision@10", f"{p} difference ({words.unit(p)})"))
     table = [["method", "direction", *heads]]
-    for m in _order(study, rows):
+    for m in scores.order(study, rows):
         for way, own in ((way, own) for (method, way), own in by.items() if method == m):
             pairs = ((own.get((p, "precision")), own.get((p, "abs_difference"))) for p in names)
             table.append(
-                [_code(m), direction(way), *(x for a, b in pairs for x in (_cell(a), words.with_interval(b, 1)))]
+                [_code(m), direction(way), *(x for a, b in pairs for x in (scores.cell(a), words.with_interval(b, 1)))]
             )
     if names:
         any_of = {(r["phenotype"], r["metric"]): r for r in rows}
@@ -421,15 +321,7 @@ def _phase(rows: Sequence[Row]) -> str:
     table = [["method", "own frames", "other patients' frames", "gap", "own frames, cine from mid-cycle"]]
     for m in dict.fromkeys(r["method"] for r in rows):
         by = {r["metric"].removeprefix("phase_accuracy_"): r for r in rows if r["method"] == m}
-        table.append([_code(m), *(_cell(by.get(name)) for name in ("own", "other", "gap", "shifted"))])
-    return _markdown(table)
-
-
-def _nuisances(study: Study) -> str:
-    metric = {r["phenotype"]: {"r2": "R²", "auroc": "area under the curve"}[r["metric"]] for r in study.nuisances}
-    by = {(r["method"], r["phenotype"]): r for r in study.nuisances}
-    table = [["embedding", *(f"{words.label(n)} ({m})" for n, m in metric.items())]]
-    table += [[_code(m), *(_cell(by.get((m, n))) for n in metric)] for m in _order(study, study.nuisances)]
+        table.append([_code(m), *(scores.cell(by.get(name)) for name in ("own", "other", "gap", "shifted"))])
     return _markdown(table)
 
 
@@ -438,7 +330,7 @@ def _nuisances(study: Study) -> str:
 
 def _figures(study: Study) -> Iterable[tuple[str, Figure]]:
     evaluate = study.config["evaluate"]
-    order = [m for m in _order(study, study.headline) if m != COVARIATE_CEILING]
+    order = [m for m in scores.order(study, study.headline) if m != COVARIATE_CEILING]
     known = {r["phenotype"] for r in study.headline}
     names = [n for n in [*evaluate["targets"], *evaluate["extra_targets"]] if n in known]
     if names:
@@ -448,5 +340,5 @@ def _figures(study: Study) -> Iterable[tuple[str, Figure]]:
         yield "alignment", alignment_figure(shown)
     if _labels(study):
         sides = {"probe": study.regression} | ({"fine-tuned": study.finetuned} if study.finetuned else {})
-        methods = [m for m in _order(study, [*study.regression, *study.finetuned]) if not m.startswith("ceiling")]
-        yield "labels", labels_figure(sides, _shown(study.regression), methods)
+        methods = [m for m in scores.order(study, [*study.regression, *study.finetuned]) if not m.startswith("ceiling")]
+        yield "labels", labels_figure(sides, scores.shown(study.regression), methods)

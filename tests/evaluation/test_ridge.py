@@ -161,8 +161,10 @@ def test_wide_features_are_cut_to_their_principal_components(monkeypatch: pytest
     assert found[rows].var() > 0.995 * best.var()
     np.testing.assert_array_equal(found, narrowed(x, rows))
     assert narrowed(x[:, :60], rows).shape == (400, 60)
-    few = np.arange(400) < 40  # hardly more rows than components: nothing is gained
-    assert narrowed(x, few).shape == (400, 120)
+    few = np.arange(400) < 40  # hardly more rows than components: turned, with all distances within their span
+    turned = narrowed(x, few)
+    assert turned.shape == (400, 40)
+    np.testing.assert_allclose(turned[few] @ turned[few].T, x[few] @ x[few].T, atol=1e-2)
 
 
 def test_wide_features_predict_as_well_as_those_cut_by_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def test_the_plan_names_the_jobs_that_the_workflow_has(new_study, tmp_path: Path
     )
     study.arguments = ("--configfile", *overlays)
     planned = study.planned()
-    targets = {"all", "evaluate"}
+    targets = {"all", "evaluate", "package"}
     config = load_config([study.folder / name for name in overlays])
     assert {s.rule: s.jobs for s in plan_study(config, 5000)} == {r: n for r, n in planned.items() if r not in targets}
 
