@@ -78,6 +78,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     export.add_argument("model", type=Path, help="the model's folder, such as results/models/ptacl/seed0")
     export.add_argument("file", type=Path, help="the file to write, ending with .safetensors")
     export.add_argument("--side", choices=["ecg", "cmr"], default="ecg", help="which encoder (default: ecg)")
+    publish = commands.add_parser(
+        "publish",
+        help="copy what may leave the machine, after looking through it for people",
+        description="Copies results/shareable/, or with --model a package, to a new folder if nothing is found in it: ids, counts"
+        " of fewer than five people, images, embedded metadata, paths of this machine. Whether a model may leave is a decision"
+        " under your data agreement. Exit code 0: copied; 1: something was found, and nothing copied; 2: there is nothing to copy.",
+    )
+    publish.add_argument("folder", type=Path, metavar="DIR", help="a folder that is not there yet, or empty")
+    publish.add_argument(
+        "--model", type=Path, metavar="PACKAGE", help="a package, such as results/packages/ptacl/seed0"
+    )
+    _add_configfile(publish)
+    publish.add_argument("--results", type=Path, help="another folder than the config's `results`")
     embed = commands.add_parser(
         "embed",
         help="embeddings of ECG files by a packaged model",
@@ -131,6 +144,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return _check(config, arguments.json)
     if arguments.command == "plan":
         return _plan(config, arguments)
+    if arguments.command == "publish":
+        return _publish(config, arguments)
     return _verify(config, arguments.results or Path(config["results"]))
 
 
@@ -213,6 +228,23 @@ def _verify(config: dict[str, Any], results: Path) -> int:
     print(
         f"{len(withdrawn):,} people have withdrawn; files below {mask_ids(str(results))} that name any of them: {len(found)}"
     )
+    return FOUND if found else CLEAN
+
+
+def _publish(config: dict[str, Any], arguments: argparse.Namespace) -> int:
+    from ptacl.cohort.withdrawals import read_withdrawals
+    from ptacl.share.publish import ids_of, publish, publish_model
+
+    results = arguments.results or Path(config["results"])
+    ids = ids_of(results) | set(read_withdrawals(config["cohort"]["withdrawals"], config["cohort"]["source"]))
+    if arguments.model is None:
+        found = publish(results / "shareable", arguments.folder, ids)
+    else:
+        found = publish_model(arguments.model, arguments.folder, ids)
+    for f in found:
+        print(f"{f.place}: {f.what}")
+    copied = f"copied to {arguments.folder}" if not found else f"{len(found)} things found: nothing is copied"
+    print(mask_ids(copied))
     return FOUND if found else CLEAN
 
 

@@ -19,6 +19,7 @@ from ptacl.package.calibration import COVERAGE, TYPICAL, Typical, conformal_quan
 from ptacl.package.card import card
 from ptacl.package.files import ABOUT, CARD, KIND, VERSION, WEIGHTS
 from ptacl.package.gallery import write_gallery
+from ptacl.share.counts import told
 from ptacl.store.schema import COHORT_SUBJECTS
 from ptacl.store.schema import VERSION as STORE_VERSIONS
 from ptacl.training.checkpoint import load_weights
@@ -69,8 +70,8 @@ def build_package(
             {
                 "name": name, "unit": QUANTITIES[name].unit if name in QUANTITIES else "", "half_width": half,
                 "range": list(training_range(known)),
-                "labels": {"train": len(known), "calibration": int(np.isfinite(error[calibrating, j]).sum())},
-                "test": {"n": len(tested), "covered": _share(tested, half), **_scores(sources.regression, name)},
+                "labels": {"train": told(len(known)), "calibration": told(int(np.isfinite(error[calibrating, j]).sum()))},
+                "test": {"n": told(len(tested)), "covered": _share(tested, half), **_scores(sources.regression, name)},
             }
         )  # fmt: skip
     weights = load_weights(sources.model)
@@ -79,7 +80,7 @@ def build_package(
         "ptacl_package": VERSION, "made_by": f"ptacl {__version__}", "method": method, "seed": seed,
         "encoder": dict(settings["encoder"]), "projects": any(k.startswith("ecg_head.") for k in ours),
         "scale_mv": settings["scale"], "ecg": dict(settings["ecg"]), "source": settings["source"],
-        "people": {name: len({s for s, x in zip(subjects, split.tolist(), strict=True) if x == name})
+        "people": {name: told(len({s for s, x in zip(subjects, split.tolist(), strict=True) if x == name}))
                    for name in ("train", "val", "calibration", "test")},
         "coverage": COVERAGE, "phenotypes": phenotypes,
         "typical_distance": conformal_quantile(typical.distance(features[calibrating]), TYPICAL),

@@ -26,7 +26,7 @@ def card(about: Mapping[str, Any]) -> str:
     return _TEMPLATE.read_text().format(
         method=about["method"], seed=about["seed"], made_by=about["made_by"], folder="FOLDER",
         projection=" and of its projection" if about["projects"] else "",
-        people=", ".join(f"{n:,} {name}" for name, n in about["people"].items()), corner=about["ecg"]["corner_hz"],
+        people=", ".join(f"{n} {name}" for name, n in about["people"].items()), corner=about["ecg"]["corner_hz"],
         scale=about["scale_mv"], table=_table([header, *rows]) if rows else "No phenotype had labels enough.",
         typical=typical,
     )  # fmt: skip

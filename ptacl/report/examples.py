@@ -12,8 +12,8 @@ import numpy as np
 from ptacl.artifacts import read_tensors
 from ptacl.report.figures import ecg_paper
 from ptacl.report.load import Row, Study
+from ptacl.report.tables import LEADS
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 MV_PER_COUNT = 0.005
 ENLARGE_TO = 150
 

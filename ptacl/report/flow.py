@@ -4,11 +4,12 @@ from html import escape
 from typing import Any
 
 from ptacl.report.words import reason
+from ptacl.share.counts import Exact
 
 _WIDTH, _BOX, _LINE = 760, 300, 20
 
 
-def flow_svg(flow: dict[str, Any]) -> str:
+def flow_svg(flow: dict[str, Any], counts: Exact) -> str:
     """Boxes from everyone found to usable pairs, with those excluded beside, grouped by stage. The counts add up."""
     excluded: dict[str, int] = flow["excluded"]
     groups: list[tuple[str, dict[str, int]]] = [
@@ -19,28 +20,30 @@ def flow_svg(flow: dict[str, Any]) -> str:
     left, y, parts = flow["subjects"], 10, []
     titles = ["Visits found", "With both recordings", "With a usable ECG", "Usable pairs"]
     for i, title in enumerate(titles):
-        parts.append(_box(20, y, _BOX, 46, [title, f"n = {left:,}"], strong=True))
+        parts.append(_box(20, y, _BOX, 52, [title, f"n = {counts.text(left)}"], strong=True))
         if i == len(groups):
             break
         name, reasons = groups[i]
-        lines = [f"{name}: {sum(reasons.values()):,} excluded"]
-        lines += [f"{reason(k)}: {n:,}" for k, n in sorted(reasons.items(), key=lambda x: (-x[1], x[0]))]
+        lines = [f"{name}: {counts.text(sum(reasons.values()))} excluded"]
+        ordered = sorted(reasons.items(), key=lambda x: (-x[1], x[0]))
+        told = counts.texts([n for _, n in ordered])
+        lines += [f"{reason(k)}: {text}" for (k, _), text in zip(ordered, told, strict=True)]
         height = 16 + _LINE * len(lines)
         step = max(height + 24, 90)
-        middle = y + 46 + (step - 46) / 2 + 10
+        middle = y + 52 + (step - 52) / 2 + 10
         parts.append(_box(380, middle - height / 2, _WIDTH - 400, height, lines))
-        parts.append(f'<path d="M170 {y + 46} V{y + step + 18}" class="arrow" marker-end="url(#tip)"/>')
+        parts.append(f'<path d="M170 {y + 52} V{y + step + 18}" class="arrow" marker-end="url(#tip)"/>')
         parts.append(f'<path d="M170 {middle} H376" class="arrow" marker-end="url(#tip)"/>')
         left -= sum(reasons.values())
         y += step + 22
-    said = f"Of {flow['subjects']} visits found, {flow['pairs']} are usable pairs;"
-    said += f" {sum(excluded.values())} are excluded."
+    said = f"Of {counts.text(flow['subjects'])} visits found, {counts.text(flow['pairs'])} are usable pairs;"
+    said += f" {counts.text(sum(excluded.values()))} are excluded."
     tip = (
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" class="tip"/></marker></defs>'
     )
     return (
-        f'<svg class="flow" viewBox="0 0 {_WIDTH} {y + 60:.0f}" role="img" aria-label="{escape(said)}">'
+        f'<svg class="flow" viewBox="0 0 {_WIDTH} {y + 66:.0f}" role="img" aria-label="{escape(said)}">'
         f"<title>{escape(said)}</title>{tip}{''.join(parts)}</svg>"
     )
 

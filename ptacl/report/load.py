@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
+
 from ptacl.artifacts import read_table
 from ptacl.errors import ArtifactError
 from ptacl.evaluation import tables as scores_of
@@ -16,6 +18,9 @@ from ptacl.evaluation.rows import EVERYBODY
 from ptacl.store.schema import VERSION
 
 Row = dict[str, Any]
+EMBEDDINGS, EMBEDDINGS_VERSION = "embeddings", 2
+# The methods that a page is about where it can show only one, in this order.
+PREFERRED = ("ptacl", "global", "mae")
 _SCORES = ("value", "lo", "hi")
 
 
@@ -41,11 +46,21 @@ class Study:
     predictions: dict[str, list[Row]]
     differences: list[Row]
     alignment: dict[str, list[Row]]
+    embedding: "Embedding | None"
 
     @property
     def headline(self) -> list[Row]:
         """The probe of everybody with all labels, from the ECG alone: one row for a method, phenotype and metric."""
         return [r for r in self.regression if is_headline(r)]
+
+
+@dataclass
+class Embedding:
+    """What one method makes of every pair's ECG: features float32 [n, D] of (subject, visit) keys, first seed."""
+
+    method: str
+    keys: list[tuple[str, int]]
+    features: np.ndarray
 
 
 def load_study(results: Path, config: Mapping[str, Any]) -> Study:
@@ -84,7 +99,19 @@ def load_study(results: Path, config: Mapping[str, Any]) -> Study:
         predictions={m: [r for r in of if is_headline(r | {"subgroup": EVERYBODY})] for m, of in predictions.items()},
         differences=rows("regression/differences.parquet", "differences"),
         alignment={m: rows(f"alignment/{m}/seed{first}.parquet", "alignment") for m in methods},
+        embedding=_embedding(results, next((m for m in (*PREFERRED, *trained) if m in trained), None), first),
     )
+
+
+def _embedding(results: Path, method: str | None, seed: int) -> Embedding | None:
+    if method is None:
+        return None
+    table = read_table(
+        results / f"embeddings/{method}/seed{seed}.parquet", kind=EMBEDDINGS, version=EMBEDDINGS_VERSION,
+        columns=["subject_id", "visit", "ecg_feature"],
+    )  # fmt: skip
+    keys = list(zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True))
+    return Embedding(method, keys, np.stack(table["ecg_feature"].to_numpy(zero_copy_only=False)))
 
 
 def is_headline(row: Row) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ptacl.evaluation.rows import EVERYBODY
 from ptacl.report import words
-from ptacl.report.load import Row, Study
+from ptacl.report.load import PREFERRED, Row, Study
 
 # The phenotypes that stand for all where a table can't show every one.
 MAIN = ("LVEDV", "LVM", "LVEF")
@@ -55,7 +55,7 @@ def shown(rows: Sequence[Row]) -> list[str]:
 def best(study: Study) -> str:
     """The method that a page is about where it can show only one."""
     scored = {r["method"] for r in study.headline}
-    return next((m for m in ("ptacl", "global", "mae", *study.config["methods"]) if m in scored), "")
+    return next((m for m in (*PREFERRED, *study.config["methods"]) if m in scored), "")
 
 
 def covariates(study: Study, name: Name) -> Table:

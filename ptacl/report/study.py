@@ -17,6 +17,7 @@ from ptacl.report.load import Row, Study, load_study
 from ptacl.report.page import TEMPLATES, versions
 from ptacl.report.study_figures import alignment_figure, labels_figure, png
 from ptacl.report.tables import SPLITS, cohort_table, direction
+from ptacl.share.counts import Exact
 
 # What a method itself looks at, and the reference rows beside it.
 ALONE = ("ecg", "cmr", "sex", "covariates", "nothing")
@@ -51,7 +52,7 @@ def _parts(study: Study, today: date) -> dict[str, Any]:
         "quantities": _quantities(study), "reached": _reached(study), "flow": flow,
         "excluded": ", ".join(f"{words.reason(k)} {n:,}" for k, n in excluded),
         "splits": ", ".join(f"{s} {n:,}" for s, n in splits.items()), "test_visits": f"{len(test):,}",
-        "test_people": f"{len({p['subject_id'] for p in test}):,}", "cohort": _markdown(cohort_table(study)),
+        "test_people": f"{len({p['subject_id'] for p in test}):,}", "cohort": _markdown(cohort_table(study, Exact())),
         "methods": _methods(study), "probe": _probe(study), "finetuned": _finetuned(study), "ceiling": _ceiling(study),
         "covariate_names": ", ".join(words.label(c).split(" (")[0].lower() for c in evaluate["covariates"]),
         "covariates": _markdown(scores.covariates(study, _code)), "best": scores.best(study),

@@ -1,7 +1,7 @@
 """Images of the study's document."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -40,12 +40,14 @@ def alignment_figure(shown: Mapping[str, Sequence[Row]]) -> Figure:
     return figure
 
 
-def labels_figure(sides: Mapping[str, Sequence[Row]], names: Sequence[str], methods: Sequence[str]) -> Figure:
-    """R² by share of the labels: a row of panels for each protocol, a panel for each phenotype."""
+def labels_figure(
+    sides: Mapping[str, Sequence[Row]], names: Sequence[str], methods: Sequence[str], title: Callable[[str], str] = str
+) -> Figure:
+    """R² by share of the labels: a row of panels for each protocol, a panel for each phenotype. title: of a method."""
     figure, axes = plt.subplots(
         len(sides), len(names), figsize=(3.4 * len(names), 3.0 * len(sides)), squeeze=False, sharex=True
     )
-    for (title, rows), row_axes in zip(sides.items(), axes, strict=True):
+    for (side, rows), row_axes in zip(sides.items(), axes, strict=True):
         for name, axis in zip(names, row_axes, strict=True):
             for m in methods:
                 own = sorted((r for r in rows if _curve(r, m, name)), key=lambda r: r["label_fraction"])
@@ -54,14 +56,14 @@ def labels_figure(sides: Mapping[str, Sequence[Row]], names: Sequence[str], meth
                         [100 * r["label_fraction"] for r in own], [max(r["value"], -0.2) for r in own], marker="o", ms=4, lw=1.3,
                         color=colour(m), ls="--" if m == "median_beat" else "-", label=m,
                     )  # fmt: skip
-            axis.set(title=f"{words.label(name)}, {title}", xscale="log", ylabel="R²", ylim=(-0.22, None))
+            axis.set(title=f"{words.label(name)}, {side}", xscale="log", ylabel="R²", ylim=(-0.22, None))
             axis.set_xlabel("share of the labels, %")
             axis.xaxis.set_major_formatter("{x:g}")
             axis.axhline(0, color="#999999", lw=0.8, ls=":")
     lines = {line.get_label(): line for row_axes in axes for axis in row_axes for line in axis.get_lines()}
     shown = [m for m in methods if m in lines]
     figure.legend(
-        [lines[m] for m in shown], shown, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5)
+        [lines[m] for m in shown], list(map(title, shown)), fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5)
     )  # fmt: skip
     figure.tight_layout()
     return figure

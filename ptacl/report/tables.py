@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from ptacl.artifacts import write_bytes
 from ptacl.cohort.fields import COVARIATES, PHENOTYPES
+from ptacl.evaluation.rows import EVERYBODY
 from ptacl.report import words
 from ptacl.report.load import Row, Study
+from ptacl.share.counts import Exact
 
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 SPLITS = ("train", "val", "calibration", "test")
 
 
@@ -26,47 +28,55 @@ def write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def cohort_table(study: Study) -> list[list[str]]:
+def cohort_table(study: Study, counts: Exact) -> list[list[str]]:
     """Header and rows: number, covariates and phenotypes (mean and SD) of the pairs by split and sex."""
     known = {(s["subject_id"], s["visit"]): s for s in study.subjects}
     pairs = [(p["split"], known[p["subject_id"], p["visit"]]) for p in study.pairs]
     groups = [("all", [s for _, s in pairs])]
     groups += [(split, [s for x, s in pairs if x == split]) for split in SPLITS]
     groups += [(name, [s for _, s in pairs if s.get("sex") == code]) for name, code in (("women", 0.0), ("men", 1.0))]
-    table = [["", *(name for name, _ in groups)], ["pairs", *(f"{len(g):,}" for _, g in groups)]]
+    sizes = counts.texts([len(g) for _, g in groups[1:5]]) + counts.texts([len(g) for _, g in groups[5:]])
+    table = [["", *(name for name, _ in groups)], ["pairs", counts.text(len(pairs)), *sizes]]
     names = [n for n in (*COVARIATES, *PHENOTYPES) if any(s.get(n) is not None for _, s in pairs) and n != "sex"]
     if any(s.get("sex") is not None for _, s in pairs):
         female = [[s["sex"] == 0.0 for s in g if s.get("sex") is not None] for _, g in groups]
-        table.append(["women", *map(_share, female)])
+        table.append(["women", *map(counts.share, female)])
     for n in names:
         title = f"{words.label(n)} ({words.unit(n)})" if words.unit(n) else words.label(n)
-        table.append([title, *(_mean_sd([s[n] for s in g if s.get(n) is not None]) for _, g in groups)])
+        table.append([title, *(_mean_sd([s[n] for s in g if s.get(n) is not None], counts) for _, g in groups)])
     return table
 
 
-def quality_tables(study: Study) -> list[tuple[str, list[list[str]]]]:
+def quality_tables(study: Study, counts: Exact) -> list[tuple[str, list[list[str]]]]:
     """Titles with tables: flags of usable ECGs and cines, how the heart's centre was found."""
     ecg = [r for r in study.ecg if r["status"] == "ok"]
     cmr = [r for r in study.cmr if r["status"] == "ok"]
     return [
-        ("ECG: usable recordings with a flag", _flags(ecg)),
+        ("ECG: usable recordings with a flag", _flags(ecg, counts)),
+        ("ECG: leads that are flat", _flat_leads(ecg, counts)),
         (
             "ECG: cardiac phase",
-            [["usable for the local loss", _share([bool(r["phase_ok"]) for r in ecg])],
-             ["R peaks by the first detector", _share([(r["r_method"] or "").startswith("sleepecg:II") for r in ecg])]],
+            [["usable for the local loss", counts.share([bool(r["phase_ok"]) for r in ecg])],
+             ["R peaks by the first detector", counts.share([(r["r_method"] or "").startswith("sleepecg:II") for r in ecg])]],
         ),
-        ("CMR: usable cines with a flag", _flags(cmr)),
-        ("CMR: how the heart's centre was found", _counts(Counter(r["centre_method"] for r in cmr))),
+        ("CMR: usable cines with a flag", _flags(cmr, counts)),
+        ("CMR: how the heart's centre was found", _counts(Counter(r["centre_method"] for r in cmr), counts)),
     ]  # fmt: skip
 
 
-def _flags(rows: list[Row]) -> list[list[str]]:
+def _flags(rows: list[Row], counts: Exact) -> list[list[str]]:
     found = Counter(words.flag(f) for r in rows for f in r["flags"])
-    return [["usable", f"{len(rows):,}"], *_counts(found)]
+    return [["usable", counts.text(len(rows))], *_counts(found, counts)]
 
 
-def _counts(counter: Counter) -> list[list[str]]:
-    return [[str(k), f"{n:,}"] for k, n in sorted(counter.items(), key=lambda x: (-x[1], str(x[0])))]
+def _flat_leads(rows: list[Row], counts: Exact) -> list[list[str]]:
+    flat = Counter({lead: sum(not r["lead_mask"][i] for r in rows) for i, lead in enumerate(LEADS)})
+    return _counts(+flat, counts) or [["none", counts.text(0)]]
+
+
+def _counts(counter: Counter, counts: Exact) -> list[list[str]]:
+    ordered = sorted(counter.items(), key=lambda x: (-x[1], str(x[0])))
+    return [[str(k), text] for (k, _), text in zip(ordered, counts.texts([n for _, n in ordered]), strict=True)]
 
 
 def regression_table(study: Study, methods: Sequence[str], phenotypes: Sequence[str]) -> list[list[str]]:
@@ -82,6 +92,17 @@ def regression_table(study: Study, methods: Sequence[str], phenotypes: Sequence[
                 pearson = words.number(by.get((m, name, "pearson_r"), {}).get("value"))
                 row = [words.label(name), words.method(m), words.with_interval(r2), pearson, error]
                 table.append([*row, str(r2["n"]), r2["note"] or ""])
+    return table
+
+
+def finetuned_table(study: Study) -> list[list[str]]:
+    """Header and rows: R² of fine-tuned models with all labels, by method and target; the header alone where there are none."""
+    rows = [r for r in study.finetuned if (r["metric"], r["subgroup"], r["label_fraction"]) == ("r2", EVERYBODY, 1.0)]
+    names = [t for t in study.config["evaluate"]["targets"] if any(r["phenotype"] == t for r in rows)]
+    by = {(r["method"], r["phenotype"]): r for r in rows}
+    table = [["method", *map(words.label, names)]]
+    for m in dict.fromkeys(r["method"] for r in rows):
+        table.append([words.method(m), *(words.with_interval(by.get((m, n))) for n in names)])
     return table
 
 
@@ -150,12 +171,8 @@ def direction(name: str) -> str:
     return " → ".join(x.upper() for x in name.split("_to_"))
 
 
-def _mean_sd(values: Sequence[float]) -> str:
-    if len(values) < 2:
+def _mean_sd(values: Sequence[float], counts: Exact) -> str:
+    if not counts.enough(len(values)):
         return "–"
     digits = 2 if abs(fmean(values)) < 10 else 1
     return f"{words.number(fmean(values), digits)} ({words.number(stdev(values), digits)})"
-
-
-def _share(values: Sequence[Any]) -> str:
-    return f"{sum(values):,} ({100 * sum(values) / len(values):.0f} %)" if values else "–"

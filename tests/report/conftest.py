@@ -93,6 +93,7 @@ class _Writer:
                 self.scores(method, seed)
                 if method != "cmr":
                     self.history(method, seed)
+                    self.embeddings(method, seed)
         for method in finetuned_methods(self.config) if "finetune" in self.config["evaluate"]["protocols"] else []:
             for seed in self.config["seeds"]:
                 rows = self.regression(method, protocol="finetune")
@@ -100,6 +101,15 @@ class _Writer:
         self.scored("regression/references.parquet", "regression", [r for m in REFERENCES for r in self.regression(m)])
         self.scored("retrieval/references.parquet", "retrieval", self.identification("heart_rate"))
         self.scored("regression/differences.parquet", "differences", self.differences())
+
+    def embeddings(self, method: str, seed: int) -> None:
+        n = len(self.ids)
+        columns = {"subject_id": self.ids, "visit": pa.array([2] * n, pa.int8()), "split": self.split}
+        features = pa.array(list(self.rng.normal(size=(n, 8))), pa.list_(pa.float32()))
+        write_table(
+            self.results / f"embeddings/{method}/seed{seed}.parquet", pa.table(columns | {"ecg_feature": features}),
+            kind="embeddings", version=2, settings={},
+        )  # fmt: skip
 
     def scored(self, name: str, kind: str, rows: list[dict[str, Any]]) -> None:
         scores.write_rows(self.results / name, rows, kind, {})
@@ -128,7 +138,8 @@ class _Writer:
         for i in members:
             own = {"subject_id": self.ids[i], "visit": 2, "status": "ok", "tensor_row": self.row[i]}
             flags = ["flat_lead"] if i % 9 == 0 else []
-            ecg.append(own | {"flags": flags, "phase_ok": i % 20 != 0, "r_method": "sleepecg:II"})
+            leads = [not flags or lead != 7 for lead in range(12)]
+            ecg.append(own | {"flags": flags, "lead_mask": leads, "phase_ok": i % 20 != 0, "r_method": "sleepecg:II"})
             cmr.append(own | {"flags": ["slice_gap"] if i % 7 == 0 else [], "centre_method": "planes"})
         self.write(f"ecg/{shard:04d}.parquet", "ecg_table", ecg_stage.SCHEMA, ecg)
         self.write(f"cmr/{shard:04d}.parquet", "cmr_table", cmr_stage.SCHEMA, cmr)
