@@ -4,7 +4,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: setup demo study test test-kill test-slurm lint lock
+.PHONY: setup demo study test test-kill test-slurm browser lint lock
 
 setup: .venv/.complete
 
@@ -31,6 +31,10 @@ test-kill: setup  ## kills a study, and a training, twenty times in succession
 
 test-slurm: setup  ## a study through a real SLURM, which it installs: only with PTACL_TEST_SLURM=1 or in CI
 	$(BIN)/python -m pytest tests/workflow/test_slurm.py -m slurm
+
+browser:  ## a Chromium for the tests of the report, which skip without one: only with PTACL_TEST_BROWSER=1 or in CI
+	@command -v chromium >/dev/null || { test -n "$$CI$$PTACL_TEST_BROWSER" && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
 
 lint: setup
 	$(BIN)/ruff check .

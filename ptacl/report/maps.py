@@ -10,11 +10,12 @@ from ptacl.report.figures import Row, as_svg
 
 # Most hexagons across a map.
 ACROSS = 32
+COLUMNS = 3
 
 
 def alignment(shown: Mapping[str, Sequence[Row]]) -> str:
     """Mean similarity of ECG phases (up) and cine phases (across), a row of panels for each method."""
-    kinds = {"own": "own frames", "other": "another patient's frames", "shifted": "own frames, cine from mid-cycle"}
+    kinds = {"own": "own frames", "other": "another patient's frames", "shifted": "cine from mid-cycle"}
     figure, axes = plt.subplots(len(shown), 3, figsize=(9.5, 3.0 * len(shown)), squeeze=False, layout="constrained")
     for (method, rows), row_axes in zip(shown.items(), axes, strict=True):
         for (kind, title), axis in zip(kinds.items(), row_axes, strict=True):
@@ -66,9 +67,12 @@ def embedding(places: np.ndarray, panels: Mapping[str, tuple[str, np.ndarray]], 
     places: [n, 2]; panels: values [n] with NaN where unknown, by name, with a title; least: people in a hexagon below which
     it is left out.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.0), squeeze=False, layout="constrained")
+    rows = -(-len(panels) // COLUMNS)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(10.5, 3.1 * rows), squeeze=False, layout="constrained")
     across = int(np.clip(np.sqrt(len(places)) / 1.5, 6, ACROSS))
-    for (title, values), axis in zip(panels.values(), axes[0], strict=True):
+    for axis in list(axes.flat)[len(panels) :]:
+        axis.set_visible(False)
+    for (title, values), axis in zip(panels.values(), axes.flat, strict=False):
         known = np.isfinite(values)
         x, y = places[known].T
         hexagons = axis.hexbin(x, y, values[known], gridsize=across, mincnt=least, cmap="viridis", linewidths=0.2)

@@ -4,7 +4,7 @@ In what is shared every count is rounded to the nearest five, and below five it 
 is shown, the next larger part is not told either, so that subtraction finds nobody.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LEAST, STEP = 5, 5
@@ -73,8 +73,16 @@ def rounded(n: int) -> int:
 
 def shareable(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Score rows with their counts rounded, without those of fewer people than may be told."""
-    kept = [r for r in rows if all(r.get(c) is None or r[c] >= LEAST for c in COUNTS)]
+    kept = [r for r in rows if all(r.get(c) is None or r[c] >= LEAST for c in COUNTS) and not _few_cases(r)]
     notes = {"note": "too few people to say more"}
     return [
         r | {c: rounded(r[c]) for c in COUNTS if r.get(c) is not None} | (notes if r.get("note") else {}) for r in kept
     ]
+
+
+def _few_cases(row: Mapping[str, Any]) -> bool:
+    """Whether a share of people (the prevalence of a low value) is that of a few, or of all but a few."""
+    if row.get("metric") != "prevalence" or row["value"] is None:
+        return False
+    cases = round(row["value"] * row["n"])
+    return 0 < cases < LEAST or 0 < row["n"] - cases < LEAST

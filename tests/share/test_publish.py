@@ -160,6 +160,15 @@ def test_scores_of_few_people_are_left_out() -> None:
     assert "17" not in repr([r["note"] for r in found])
 
 
+@pytest.mark.parametrize(
+    ("cases", "told"), [(0, True), (3, False), (4, False), (5, True), (166, True), (169, False), (171, True)]
+)
+def test_the_share_of_a_few_people_is_not_told(cases: int, told: bool) -> None:
+    row = {"metric": "prevalence", "value": cases / 171, "n": 171}
+    assert bool(shareable([row])) == told
+    assert shareable([row | {"metric": "auroc"}])
+
+
 # Packages
 
 
