@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     embed.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a .parquet file to write")
     predict = commands.add_parser(
         "predict",
-        help="phenotypes of ECG files by a packaged model, with 90 % intervals",
+        help="phenotypes of ECG files by a packaged model, with intervals",
         description="Prints the phenotypes of every file with conformal intervals, and what to mind. For research: no medical"
         " device. " + _FILES,
     )
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("model", type=Path, help="a package, such as results/packages/ptacl/seed0")
         command.add_argument("files", nargs="+", metavar="FILE", help="ECG files; a folder stands for all in it")
         command.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"], help="default: cpu")
-    arguments = parser.parse_args(_with_lists(sys.argv[1:] if argv is None else argv))
+    arguments = parser.parse_args(argv)
     try:
         return _run(arguments)
     except (ArtifactError, ConfigError, OSError) as e:
@@ -166,17 +166,6 @@ def _export(model: Path, file: Path, side: str) -> int:
     weights = load_weights(model / "model.safetensors")
     save_encoder(file, weights, side, yaml.safe_load((model / "config.yaml").read_text()))
     return CLEAN
-
-
-def _with_lists(argv: Sequence[str]) -> list[str]:
-    """The arguments with `@FILE` replaced by the lines of a file: thousands of names don't fit on a command line."""
-    found: list[str] = []
-    for a in argv:
-        if a.startswith("@") and os.path.isfile(a[1:]):
-            found += [line for line in Path(a[1:]).read_text().splitlines() if line.strip()]
-        else:
-            found.append(a)
-    return found
 
 
 def _ask(arguments: argparse.Namespace) -> int:
@@ -233,7 +222,7 @@ def _verify(config: dict[str, Any], results: Path) -> int:
 
 def _publish(config: dict[str, Any], arguments: argparse.Namespace) -> int:
     from ptacl.cohort.withdrawals import read_withdrawals
-    from ptacl.share.publish import ids_of, publish, publish_model
+    from ptacl.publish import ids_of, publish, publish_model
 
     results = arguments.results or Path(config["results"])
     ids = ids_of(results) | set(read_withdrawals(config["cohort"]["withdrawals"], config["cohort"]["source"]))

@@ -14,11 +14,10 @@ _COMMON = ["ptacl/__init__.py", "ptacl/artifacts.py", "ptacl/errors.py"]
 _MODEL = ["ptacl/model", "ptacl/store", "ptacl/training"]
 _WITHDRAWALS = [f"ptacl/cohort/{name}.py" for name in ("__init__", "identity", "text", "withdrawals")]
 _EVALUATION = ["ptacl/evaluation", "ptacl/cohort", "ptacl/store/__init__.py", "ptacl/store/labels.py"]
-_SHARE = ["ptacl/share/__init__.py", "ptacl/share/counts.py"]
 # For people at the command line: no stage imports them.
 TOOLS = {
     "ptacl/cohort/verify.py", "ptacl/cohort/listing.py", "ptacl/cmr/inspect.py", "ptacl/ecg/inspect.py",
-    "ptacl/package/model.py", "ptacl/package/ask.py", "ptacl/share/publish.py",
+    "ptacl/package/model.py", "ptacl/package/ask.py",
 }  # fmt: skip
 
 # Objectives of methods whose encoder stays as it was drawn, until labels are learnt.
@@ -38,8 +37,8 @@ STAGE_SOURCES: dict[str, list[str]] = {
     "embed": [*_MODEL, *_WITHDRAWALS, "ptacl/evaluation/__init__.py", "ptacl/evaluation/embed.py"],
     "evaluate": _EVALUATION,
     "compare": _EVALUATION,
-    "package": ["ptacl/package", *_SHARE, *_MODEL, *_EVALUATION],
-    "report": ["ptacl/report", *_SHARE, "ptacl/store", *_EVALUATION],
+    "package": ["ptacl/package", "ptacl/counts.py", *_MODEL, *_EVALUATION],
+    "report": ["ptacl/report", "ptacl/counts.py", "ptacl/store", *_EVALUATION],
 }
 
 

@@ -63,3 +63,14 @@ def test_the_plain_text_is_for_people(shared_data, capsys) -> None:
     assert main(["inspect", str(shared_data("challenge2021-wfdb") / "E07506.hea")]) == 0
     text = capsys.readouterr().out
     assert "heart_rate_bpm  67.7" in text and "usable          yes" in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "inspect", "check", "plan", "verify-withdrawals", "export-encoder", "publish", "embed", "predict"],
+)
+def test_every_command_explains_itself(command: str, capsys) -> None:
+    with pytest.raises(SystemExit) as done:
+        main([*command.split(), "--help"])
+    assert done.value.code == 0
+    assert "usage: ptacl" in capsys.readouterr().out

@@ -28,9 +28,15 @@ SCHEMA = pa.schema(
 
 
 def listed(names: Sequence[str]) -> list[str]:
-    """The files, with a folder replaced by the ECG files in it and below, sorted. Raises ConfigError where one holds none."""
+    """The files, with a folder replaced by the ECG files in it and below, sorted, and `@LIST` by those named in LIST.
+
+    Raises ConfigError where a folder holds none, or a list can't be read.
+    """
     found: list[str] = []
     for name in names:
+        if name.startswith("@") and os.path.isfile(name[1:]):
+            found += listed(_lines(Path(name[1:])))
+            continue
         if not os.path.isdir(name):
             found.append(name)
             continue
@@ -39,6 +45,14 @@ def listed(names: Sequence[str]) -> list[str]:
             raise ConfigError(f"{name}: no {', '.join(SUFFIXES)} file in this folder")
         found += inside
     return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ConfigError(f"@{path}: no text of file names, one a line") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def embed_files(model: Path, files: Sequence[str], out: Path, device: str) -> int:
@@ -90,15 +104,19 @@ def _as_text(answer: Answer, package: Package) -> Iterator[str]:
     yield f"  {'':<26}{'value':>8}  {coverage:<20}{'seen in training':<20}{nearest}".rstrip()
     for name, x in answer.phenotypes.items():
         title = f"{name} ({x.unit})" if x.unit else name
-        value, low, high = (rounded(v, x.range_hi - x.range_lo) for v in (x.value, x.range_lo, x.range_hi))
-        interval = "not calibrated"
-        if x.lo is not None and x.hi is not None:
-            interval = " to ".join(rounded(v, x.range_hi - x.range_lo) for v in (x.lo, x.hi))
-        line = f"  {title:<26}{value:>8}  {interval:<20}{f'{low} to {high}':<20}"
+        # As many digits as the interval has to say.
+        spread = x.hi - x.lo if x.lo is not None and x.hi is not None else abs(x.value)
+        value, interval, seen = (
+            _between(spread, *ends) for ends in ((x.value,), (x.lo, x.hi), (x.range_lo, x.range_hi))
+        )
+        line = f"  {title:<26}{value:>8}  {interval or 'not calibrated':<20}{seen or 'too few to tell':<20}"
         if n := near.get(name):
-            middle, *quartiles = (
-                rounded(n[k], x.range_hi - x.range_lo) for k in ("median", "lower_quartile", "upper_quartile")
-            )
-            line += f"{middle} ({' to '.join(quartiles)})"
+            line += f"{_between(spread, n['median'])} ({_between(spread, n['lower_quartile'], n['upper_quartile'])})"
         yield line.rstrip()
     yield from (f"  ! {w}" for w in answer.warnings)
+
+
+def _between(spread: float, *ends: float | None) -> str:
+    """Numbers of one size, joined by "to"; empty where one is missing."""
+    known = [e for e in ends if e is not None]
+    return " to ".join(rounded(e, spread) for e in known) if len(known) == len(ends) else ""

@@ -11,6 +11,7 @@ import yaml
 from ptacl import __version__
 from ptacl.artifacts import read_table, write_bytes, write_tensors
 from ptacl.cohort.fields import QUANTITIES
+from ptacl.counts import told
 from ptacl.evaluation import tables
 from ptacl.evaluation.embed import EMBEDDINGS
 from ptacl.evaluation.embed import VERSION as EMBEDDINGS_VERSION
@@ -19,7 +20,6 @@ from ptacl.package.calibration import COVERAGE, TYPICAL, Typical, conformal_quan
 from ptacl.package.card import card
 from ptacl.package.files import ABOUT, CARD, KIND, VERSION, WEIGHTS
 from ptacl.package.gallery import write_gallery
-from ptacl.share.counts import told
 from ptacl.store.schema import COHORT_SUBJECTS
 from ptacl.store.schema import VERSION as STORE_VERSIONS
 from ptacl.training.checkpoint import load_weights
@@ -69,7 +69,7 @@ def build_package(
         phenotypes.append(
             {
                 "name": name, "unit": QUANTITIES[name].unit if name in QUANTITIES else "", "half_width": half,
-                "range": list(training_range(known)),
+                "range": training_range(known),
                 "labels": {"train": told(len(known)), "calibration": told(int(np.isfinite(error[calibrating, j]).sum()))},
                 "test": {"n": told(len(tested)), "covered": _share(tested, half), **_scores(sources.regression, name)},
             }
@@ -95,7 +95,8 @@ def build_package(
 
     of = "cmr" if about["projects"] else "ecg"
     vectors = features if of == "ecg" else np.stack(table["cmr_proj"].to_numpy(zero_copy_only=False))
-    write_gallery(gallery, vectors, {n: cohort[n] for n in names}, of, settings)
+    once = first_visits(subjects, visits, np.ones(len(subjects), bool))
+    write_gallery(gallery, vectors[once], {n: cohort[n][once] for n in names}, of, settings)
 
 
 def _cohort(path: Path, keys: list[tuple[str, int]], names: list[str]) -> dict[str, np.ndarray]:
@@ -109,7 +110,7 @@ def _cohort(path: Path, keys: list[tuple[str, int]], names: list[str]) -> dict[s
 
 
 def _share(errors: np.ndarray, half: float | None) -> float | None:
-    return None if half is None or not len(errors) else float((errors <= half).mean())
+    return None if half is None or not len(errors) else round(float((errors <= half).mean()), 2)
 
 
 def _scores(path: Path, phenotype: str) -> dict[str, Any]:

@@ -7,8 +7,10 @@ import numpy as np
 
 # Share of truths that intervals hold, and of ordinary ECGs that pass as such.
 COVERAGE, TYPICAL = 0.9, 0.99
-# The training range leaves out this share at either end, and five people at least: extremes are individuals.
-BEYOND, PEOPLE_BEYOND = 0.01, 5
+# The training range leaves out this share at either end, since extremes are individuals; with fewer values there is none.
+BEYOND, LEAST_VALUES = 0.01, 500
+# Digits of what is the value of one person, though nobody can tell whose: errors and distances at a quantile.
+DIGITS = 2
 # Added to the variance along every direction, as a share of the mean variance: directions hardly used tell nothing.
 FLOOR = 1e-3
 
@@ -16,18 +18,27 @@ FLOOR = 1e-3
 def conformal_quantile(scores: np.ndarray, coverage: float) -> float | None:
     """The ceil((n + 1) coverage)-th smallest of n scores, which a further score exceeds with probability 1 - coverage at most.
 
-    NaN scores don't count. None where n is too small for any. Vovk et al. 2005; Lei et al. 2018, split conformal.
+    Rounded up, since it is somebody's. NaN scores don't count. None where n is too small for any.
+    Vovk et al. 2005; Lei et al. 2018, split conformal.
     """
     known = np.sort(scores[np.isfinite(scores)])
     k = int(np.ceil((len(known) + 1) * coverage))
-    return float(known[k - 1]) if 0 < k <= len(known) else None
+    return rounded_up(float(known[k - 1])) if 0 < k <= len(known) else None
 
 
-def training_range(values: np.ndarray) -> tuple[float, float]:
-    """The range of known values that leaves out BEYOND of them, and PEOPLE_BEYOND at least, at either end."""
-    beyond = min(max(BEYOND, PEOPLE_BEYOND / len(values)), 0.5)
-    low, high = np.quantile(values, (beyond, 1 - beyond)).tolist()
-    return low, high
+def training_range(values: np.ndarray) -> list[float] | None:
+    """The range of known values that leaves out BEYOND of them at either end; None where they are too few to tell."""
+    if len(values) < LEAST_VALUES:
+        return None
+    return [float(f"{q:.{DIGITS + 1}g}") for q in np.quantile(values, (BEYOND, 1 - BEYOND)).tolist()]
+
+
+def rounded_up(value: float) -> float:
+    """To DIGITS + 1 digits, away from zero: intervals hold no less than before."""
+    if value == 0 or not np.isfinite(value):
+        return value
+    unit = 10.0 ** (np.floor(np.log10(abs(value))) - DIGITS)
+    return float(f"{np.sign(value) * np.ceil(abs(value) / unit) * unit:.{DIGITS + 2}g}")
 
 
 def first_visits(subjects: Sequence[str], visits: Sequence[int], inside: np.ndarray) -> np.ndarray:
@@ -53,6 +64,8 @@ class Typical:
     def of(cls, features: np.ndarray) -> "Typical":
         """From features [n, D] of the training split."""
         x = features.astype(np.float64)
+        if len(x) < 2:
+            return cls(np.zeros(x.shape[1]), np.eye(x.shape[1]))
         mean = x.mean(0)
         values, vectors = np.linalg.eigh(np.cov(x, rowvar=False, bias=True).reshape(x.shape[1], -1))
         values = np.maximum(values, 0)

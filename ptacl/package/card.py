@@ -12,7 +12,7 @@ def card(about: Mapping[str, Any]) -> str:
     rows = [
         [
             p["name"], p["unit"], _with_interval(p["test"].get("r2")), _error(p),
-            _of_size(p["half_width"], p), _percent(p["test"]["covered"]), " to ".join(_of_size(x, p) for x in p["range"]),
+            _of_size(p["half_width"], p), _percent(p["test"]["covered"]), " to ".join(_of_size(x, p) for x in p["range"] or [None]),
             str(p["labels"]["train"]),
         ]
         for p in about["phenotypes"]
@@ -52,8 +52,8 @@ def _percent(share: float | None) -> str:
 
 
 def _of_size(value: float | None, phenotype: Mapping[str, Any]) -> str:
-    low, high = phenotype["range"]
-    return "–" if value is None else rounded(value, (high - low) / 4)
+    spread = phenotype["half_width"] or abs(value or 0)
+    return "–" if value is None else rounded(value, spread)
 
 
 def _error(phenotype: Mapping[str, Any]) -> str:

@@ -9,6 +9,9 @@ from ptacl.errors import ArtifactError
 
 WEIGHTS, ABOUT, CARD = "model.safetensors", "package.yaml", "README.md"
 KIND, VERSION = "package", 1
+KEYS = {
+    "method", "seed", "encoder", "projects", "scale_mv", "ecg", "source", "people", "coverage", "phenotypes", "typical_distance",
+}  # fmt: skip
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -22,4 +25,6 @@ def read_about(folder: Path) -> dict[str, Any]:
     found = about.get("ptacl_package") if isinstance(about, dict) else None
     if found != VERSION:
         raise ArtifactError(f"{folder / ABOUT}: expected a package of version {VERSION}, found {found}")
+    if missing := sorted(KEYS - about.keys()):
+        raise ArtifactError(f"{folder / ABOUT}: damaged: `{missing[0]}` is missing")
     return about

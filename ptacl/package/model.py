@@ -33,15 +33,16 @@ READERS = 4
 class Interval:
     """One predicted phenotype. lo, hi: the 90 % conformal interval, None where the calibration split was too small.
 
-    range_lo, range_hi: between which 98 % of the training values lie; outside: whether the value lies beyond.
+    range_lo, range_hi: between which 98 % of the training values lie, None with fewer than 500; outside: whether the value
+    lies beyond.
     """
 
     value: float
     lo: float | None
     hi: float | None
     unit: str
-    range_lo: float
-    range_hi: float
+    range_lo: float | None
+    range_hi: float | None
     outside: bool
 
 
@@ -133,13 +134,17 @@ class Package:
         values = r.feature.astype(np.float64) @ self.weight + self.intercept
         found = {}
         for p, value in zip(self.about["phenotypes"], values.tolist(), strict=True):
-            half, (low, high) = p["half_width"], p["range"]
+            half, (low, high) = p["half_width"], p["range"] or (None, None)
             lo, hi = (None, None) if half is None else (value - half, value + half)
-            found[p["name"]] = Interval(value, lo, hi, p["unit"], low, high, not low <= value <= high)
+            outside = low is not None and high is not None and not low <= value <= high
+            found[p["name"]] = Interval(value, lo, hi, p["unit"], low, high, outside)
         warnings = [f"{name} lies outside the range seen in training" for name, x in found.items() if x.outside]
         limit = self.about["typical_distance"]
         if limit is not None and self.typical.distance(r.feature[None])[0] > limit:
-            warnings.insert(0, "unlike 99 of 100 of the ECGs that the model learnt from: don't rely on the values")
+            warnings.insert(
+                0,
+                "farther from the ECGs that the model learnt from than 99 of 100 of its study: don't rely on the values",
+            )
         near = None
         if gallery is not None:
             vector = r.feature if r.projection is None else r.projection

@@ -3,8 +3,8 @@
 from html import escape
 from typing import Any
 
+from ptacl.counts import Exact
 from ptacl.report.words import reason
-from ptacl.share.counts import Exact
 
 _WIDTH, _BOX, _LINE = 760, 300, 20
 

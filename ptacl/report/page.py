@@ -1,6 +1,8 @@
 """The page: one file, no network, readable with or without scripts."""
 
 import importlib.metadata
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import yaml
 from ptacl import __version__
 from ptacl.artifacts import settings_digest
 from ptacl.cohort.fields import PHENOTYPES
+from ptacl.counts import LEAST, Exact
 from ptacl.report import figures, maps, scores, tables, words
 from ptacl.report.examples import build_examples
 from ptacl.report.figures import as_svg
@@ -19,7 +22,6 @@ from ptacl.report.flow import flow_svg
 from ptacl.report.load import Study
 from ptacl.report.published import PUBLISHED, SOURCE
 from ptacl.report.study_figures import labels_figure
-from ptacl.share.counts import LEAST, Exact
 
 TEMPLATES = Path(__file__).parent / "templates"
 _PACKAGES = ("torch", "numpy", "scipy", "pyarrow", "safetensors", "pydicom", "nibabel", "sleepecg", "snakemake")
@@ -75,21 +77,21 @@ class Names:
 
 def _regression(study: Study, names: Names, counts: Exact) -> dict[str, Any]:
     """What the sections on training and regression show."""
-    trained = {m: h for m, h in study.history.items() if h}
+    few = counts.shared and sum(p["split"] == "val" for p in study.pairs) < LEAST
+    trained = {} if few else {m: h for m, h in study.history.items() if h}
     predictions = study.predictions.get(names.best, [])
-    known = {r["phenotype"] for r in predictions}
-    shown = [p for p in scores.MAIN if p in known]
+    known = Counter(r["phenotype"] for r in predictions)
+    shown = [p for p in scores.MAIN if known[p] >= 2 * figures.GROUP]
     labels = [
         m for m in scores.order(study, [*study.regression, *study.finetuned]) if not m.startswith("ceiling")
     ] if len({r["label_fraction"] for r in study.regression}) > 1 else []  # fmt: skip
     sides = {"probe": study.regression} | ({"fine-tuned": study.finetuned} if study.finetuned else {})
-    enough = len(predictions) and len(predictions) // max(len(known), 1) >= 2 * figures.GROUP
     return {
         "curves": figures.curves(trained) if trained else "",
         "forest": figures.forest(study.headline, names.main, names.order, PUBLISHED) if names.main else "",
         "published": SOURCE,
         "regression": tables.regression_table(study, names.order, names.phenotypes),
-        "measured": figures.measured(predictions, shown, names.best, not counts.shared) if shown and enough else "",
+        "measured": figures.measured(predictions, shown, names.best, not counts.shared) if shown else "",
         "differences": _difference_rows(study),
         "agreement": scores.agreement(study),
         "covariates": scores.covariates(study, words.method),
@@ -124,7 +126,8 @@ def _retrieval(study: Study, names: Names, counts: Exact) -> dict[str, Any]:
 
 def _maps(study: Study, counts: Exact) -> dict[str, Any]:
     """What the sections on phases and on the embedding show."""
-    aligned = {m: rows for m, rows in study.alignment.items() if rows}
+    least = LEAST if counts.shared else 1
+    aligned = {m: rows for m, rows in study.alignment.items() if rows and min(r["n"] for r in rows) >= least}
     controls = ("ptacl", "ptacl_shuffled", "ptacl_other", "global", "ptacl_residual", "ptacl_roll")
     shown = {m: aligned[m] for m in controls if m in aligned} or aligned
     found: dict[str, Any] = {"alignment": maps.alignment(shown) if shown else "", "map": "", "map_of": ""}
@@ -139,7 +142,7 @@ def _maps(study: Study, counts: Exact) -> dict[str, Any]:
     panels = {n: p for n, p in panels.items() if np.isfinite(p[1]).sum() >= 2 * figures.GROUP}
     places, shares = maps.principal_plane(study.embedding.features)
     if panels:
-        found["map"] = maps.embedding(places, panels, LEAST if counts.shared else 1)
+        found["map"] = maps.embedding(places, panels, 2 * LEAST if counts.shared else 1)
         found["map_of"] = words.method(study.embedding.method)
         found["map_shares"] = " and ".join(f"{100 * s:.0f} %" for s in shares)
     return found
@@ -156,12 +159,14 @@ def _difference_rows(study: Study) -> list[list[str]]:
 
 
 def without_paths(value: Any) -> Any:
-    """The settings with absolute paths cut to their last part: they tell about the machine, and may name people."""
+    """The settings with paths cut to their last part: they tell about the machine, and may name people. No `hash_key`."""
     if isinstance(value, Mapping):
-        return {k: without_paths(v) for k, v in value.items()}
+        return {k: without_paths(v) for k, v in value.items() if k != "hash_key"}
     if isinstance(value, list):
         return [without_paths(v) for v in value]
-    return f"…/{Path(value).name}" if isinstance(value, str) and value.startswith(("/", "~")) else value
+    if isinstance(value, str) and re.match(r"/|~|\.\.|[A-Za-z]:\\|\\\\", value):
+        return "…/" + re.split(r"[/\\]", value)[-1]
+    return value
 
 
 def versions() -> list[tuple[str, str]]:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ptacl.artifacts import write_bytes
+from ptacl.counts import Exact, Rounded, shareable
 from ptacl.evaluation.tables import DIFFERENCES, SCHEMA
 from ptacl.report.load import Study, load_study
 from ptacl.report.page import build_page
 from ptacl.report.tables import write_csv
-from ptacl.share.counts import Exact, Rounded, shareable
 
 _COMMON = ("value", "lo", "hi")
 _SEEDS = ("n", "note", "seeds", "seed_sd")

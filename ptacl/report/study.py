@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ptacl import __version__
 from ptacl.artifacts import settings_digest, write_bytes
+from ptacl.counts import Exact
 from ptacl.evaluation.rows import EVERYBODY
 from ptacl.report import scores, words
 from ptacl.report.figures import forest_figure
@@ -17,7 +18,6 @@ from ptacl.report.load import Row, Study, load_study
 from ptacl.report.page import TEMPLATES, versions
 from ptacl.report.study_figures import alignment_figure, labels_figure, png
 from ptacl.report.tables import SPLITS, cohort_table, direction
-from ptacl.share.counts import Exact
 
 # What a method itself looks at, and the reference rows beside it.
 ALONE = ("ecg", "cmr", "sex", "covariates", "nothing")

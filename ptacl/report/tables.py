@@ -9,10 +9,10 @@ from statistics import fmean, stdev
 
 from ptacl.artifacts import write_bytes
 from ptacl.cohort.fields import COVARIATES, PHENOTYPES
+from ptacl.counts import NOT_TOLD, Exact
 from ptacl.evaluation.rows import EVERYBODY
 from ptacl.report import words
 from ptacl.report.load import Row, Study
-from ptacl.share.counts import Exact
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 SPLITS = ("train", "val", "calibration", "test")
@@ -40,7 +40,11 @@ def cohort_table(study: Study, counts: Exact) -> list[list[str]]:
     names = [n for n in (*COVARIATES, *PHENOTYPES) if any(s.get(n) is not None for _, s in pairs) and n != "sex"]
     if any(s.get("sex") is not None for _, s in pairs):
         female = [[s["sex"] == 0.0 for s in g if s.get("sex") is not None] for _, g in groups]
-        table.append(["women", *map(counts.share, female)])
+        # The number of a part whose size is not told would tell it.
+        shares = [
+            NOT_TOLD if size == NOT_TOLD else counts.share(f) for size, f in zip(table[1][1:], female, strict=True)
+        ]
+        table.append(["women", *shares])
     for n in names:
         title = f"{words.label(n)} ({words.unit(n)})" if words.unit(n) else words.label(n)
         table.append([title, *(_mean_sd([s[n] for s in g if s.get(n) is not None], counts) for _, g in groups)])

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from ptacl.artifacts import write_json
+from ptacl.counts import Exact
 from ptacl.errors import ArtifactError
 from ptacl.report.figures import ecg_paper
 from ptacl.report.stage import build_report
 from ptacl.report.tables import _mean_sd
-from ptacl.share.counts import Exact
 
 
 class Page(HTMLParser):

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from ptacl.artifacts import write_tensors
 from ptacl.cli import main
+from ptacl.counts import LEAST, Rounded, shareable
 from ptacl.errors import ConfigError
+from ptacl.model.build import ecg_encoder
 from ptacl.package.card import card
-from ptacl.share.counts import LEAST, Rounded, shareable
-from ptacl.share.publish import check_folder, publish, publish_model
+from ptacl.publish import publish, publish_model
 
 IDS = ["9000017", "S-2041", "P01", "men", "17"]
 PAGE = """<html><head><style>p {{ color: red }}</style></head><body>
@@ -76,6 +77,14 @@ def test_what_names_nobody_is_copied_as_it_is(folder, tmp_path: Path) -> None:
         ({"more": "<!-- made by me -->"}, "metadata"),
         ({"more": "<p>/home/somebody/ukb/results</p>"}, "a path of this machine"),
         ({"more": "<table><tr><td>cell</td><td>2</td></tr></table>"}, "fewer than 5 people"),
+        ({"more": "<p>found in 3 of 20</p>"}, "fewer than 5 people"),
+        ({"more": "<p>some (n=3) are</p>"}, "fewer than 5 people"),
+        ({"more": "<p>S-2041_2.xml</p>"}, "a participant's id"),
+        ({"more": "<p>s&#45;2041</p>"}, "a participant's id"),
+        ({"more": "<p>//server/share is \\\\server\\share</p>"}, "a path of this machine"),
+        ({"more": "<p>/nfs/ukb/x</p>"}, "a path of this machine"),
+        ({"more": "<p>nul \0</p>"}, "no text"),
+        ({"n": "3.0"}, "no whole number"),
     ],
 )  # fmt: skip
 def test_what_is_planted_is_caught_and_nothing_copied(folder, tmp_path: Path, planted: dict, what: str | None) -> None:
@@ -90,12 +99,36 @@ def test_what_is_planted_is_caught_and_nothing_copied(folder, tmp_path: Path, pl
 @pytest.mark.parametrize(
     "name", ["tables/9000017.csv", "P01/notes.txt", "report/heart.png", "report/weights.npy", "results.parquet"]
 )
-def test_files_that_do_not_belong_are_caught(folder, name: str) -> None:
+def test_files_that_do_not_belong_are_caught(folder, tmp_path: Path, name: str) -> None:
     path = folder() / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"0.5\n")
-    found = check_folder(path.parents[1] if path.parents[1].name == "shareable" else path.parent, IDS)
-    assert found and not any("9000017" in f.place or "P01" in f.place for f in found)
+    found = publish(next(p for p in path.parents if p.name == "shareable"), tmp_path / "out", IDS)
+    assert any("does not belong" in f.what for f in found)
+    assert not any("9000017" in f.place or "P01" in f.place for f in found)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "truth,prediction\n153.2,149.8\n",
+        "method;n\nptacl;3\n",
+        "method,n\nptacl,175,9\n",
+        "\ufeffmethod,n\nptacl,175\n",
+    ],
+)
+def test_a_table_of_something_else_is_caught(folder, tmp_path: Path, text: str) -> None:
+    source = folder()
+    (source / "tables/retrieval.csv").write_text(text)
+    assert [f.place for f in publish(source, tmp_path / "out", IDS)] and not (tmp_path / "out").exists()
+
+
+def test_a_page_in_another_encoding_is_caught(folder, tmp_path: Path) -> None:
+    source = folder()
+    page = source / "report/index.html"
+    page.write_text(page.read_text(), encoding="utf-16")
+    assert [f.what for f in publish(source, tmp_path / "out", IDS)] == ["no text"]
 
 
 def test_a_link_is_not_followed(folder, tmp_path: Path) -> None:
@@ -174,21 +207,23 @@ def test_the_share_of_a_few_people_is_not_told(cases: int, told: bool) -> None:
 
 def package(folder: Path, **changes: object) -> Path:
     about = {
-        "ptacl_package": 1, "made_by": "ptacl", "method": "ptacl", "seed": 0, "encoder": {"size": "tiny"}, "projects": False,
+        "ptacl_package": 1, "made_by": "ptacl", "method": "ptacl", "seed": 0,
+        "encoder": {"size": "tiny", "tokens": "time"}, "projects": False,
         "scale_mv": 0.5, "ecg": {"corner_hz": 0.6}, "source": "ukb", "coverage": 0.9, "typical_distance": None,
         "people": {"train": 700, "val": 120, "calibration": 175, "test": 175},
         "phenotypes": [{"name": "LVEF", "unit": "%", "half_width": 9.0, "range": [45.0, 70.0],
                         "labels": {"train": 700, "calibration": 175}, "test": {"n": 175, "covered": 0.9}}],
     } | changes  # fmt: skip
     folder.mkdir()
+    own = {f"ecg.{k}": v.numpy() for k, v in ecg_encoder(about["encoder"]).state_dict().items()}
     tensors = {
-        "ecg.norm.weight": np.zeros(8, np.float32), "probe.weight": np.zeros((8, 1)), "probe.intercept": np.zeros(1),
-        "typical.mean": np.zeros(8), "typical.whiten": np.zeros((8, 8)), **changes.pop("tensors", {}),
+        **own, "probe.weight": np.zeros((64, 1)), "probe.intercept": np.zeros(1), "typical.mean": np.zeros(64),
+        "typical.whiten": np.zeros((64, 64)), **changes.pop("tensors", {}),
     }  # fmt: skip
     about.pop("tensors", None)
     write_tensors(folder / "model.safetensors", tensors, kind="package", version=1, settings={})
     (folder / "package.yaml").write_text(yaml.safe_dump(about))
-    (folder / "README.md").write_text(card(about))
+    (folder / "README.md").write_text(card(about) if isinstance(about["people"], dict) else "")
     return folder
 
 
@@ -201,11 +236,16 @@ def test_a_package_is_copied_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "what"),
     [
-        (lambda p: (p / "embeddings.parquet").write_bytes(b"PAR1"), "no file of a package"),
+        (lambda p: (p / "embeddings.parquet").write_bytes(b"PAR1"), "does not belong"),
         (lambda p: (p / "README.md").write_text("learnt from 9000017"), "a participant's id"),
         (lambda p: shutil.rmtree(p) or package(p, tensors={"memory": np.zeros((700, 8))}), "no weight of the model"),
         (lambda p: shutil.rmtree(p) or package(p, tensors={"9000017": np.zeros(2)}), "a participant's id"),
+        (
+            lambda p: shutil.rmtree(p) or package(p, tensors={"ecg.memory": np.zeros((700, 8))}),
+            "what they hold is not known",
+        ),
         (lambda p: shutil.rmtree(p) or package(p, people={"train": 703}), "not rounded"),
+        (lambda p: shutil.rmtree(p) or package(p, people=7), "damaged"),
         (lambda p: (p / "model.safetensors").write_bytes(b"?"), "no readable weights"),
     ],
 )

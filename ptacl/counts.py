@@ -11,6 +11,8 @@ LEAST, STEP = 5, 5
 NOT_TOLD = "not told"
 # Columns of score tables that count people or visits.
 COUNTS = ("n", "gallery")
+# Columns whose digits would tell a count: a chance of 0.00578 is one of 173.
+SCORES = ("value", "lo", "hi", "chance", "oracle", "ceiling", "p", "p_holm", "seed_sd")
 
 
 class Exact:
@@ -72,8 +74,12 @@ def rounded(n: int) -> int:
 
 
 def shareable(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Score rows with their counts rounded, without those of fewer people than may be told."""
+    """Score rows with few digits and counts rounded, without those of fewer people than may be told."""
     kept = [r for r in rows if all(r.get(c) is None or r[c] >= LEAST for c in COUNTS) and not _few_cases(r)]
+    kept = [
+        r | {c: _short(r[c], 2 if "gallery" in r or r.get("metric") == "prevalence" else 3) for c in SCORES if c in r}
+        for r in kept
+    ]
     notes = {"note": "too few people to say more"}
     return [
         r | {c: rounded(r[c]) for c in COUNTS if r.get(c) is not None} | (notes if r.get("note") else {}) for r in kept
@@ -86,3 +92,7 @@ def _few_cases(row: Mapping[str, Any]) -> bool:
         return False
     cases = round(row["value"] * row["n"])
     return 0 < cases < LEAST or 0 < row["n"] - cases < LEAST
+
+
+def _short(value: float | None, digits: int) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")
