@@ -56,11 +56,11 @@ _IMAGES = re.compile(
 )
 _METADATA = re.compile(r"<metadata\b|<rdf:|<!--|name=[\"']?(?:author|generator|creator)\b", re.IGNORECASE)
 # A path of two folders or more, a drive, or a share; not a closing tag, an address or a fraction.
-_PATHS = re.compile(r"(?<![\w./:<])/[A-Za-z][\w.-]*/[\w.-]|(?<!\w)[A-Za-z]:\\\w|\\\\\w+\\\w|(?<!\w)~/\w")
+_PATHS = re.compile(r"(?<![\w./:<}])/[A-Za-z][\w.-]*/[\w.-]|(?<!\w)[A-Za-z]:\\\w|\\\\\w+\\\w|(?<!\w)~/\w")
 _UKB_ID = re.compile(r"(?<![A-Za-z0-9.])[1-6]\d{6}(?![A-Za-z0-9])")
 _COUNT_IN_TEXT = re.compile(r"(?:\bn ?= ?|: )(\d[\d,]*)(?: excluded)?\s*$")
 _FEW_IN_PROSE = re.compile(
-    r"\b[1-4] (?:people|persons|patients|participants|subjects|visits|women|men|of \d+)\b|\bn ?= ?[1-4]\b",
+    r"(?<![\w.,])[1-4] (?:people|persons|patients|participants|subjects|visits|women|men|of \d+)\b|\bn ?= ?[1-4](?![\d,.])",
     re.IGNORECASE,
 )
 # Words that are ids to nobody: letters alone, and numbers that pages are full of.

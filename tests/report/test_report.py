@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from ptacl.artifacts import write_json
 from ptacl.counts import Exact
 from ptacl.errors import ArtifactError
+from ptacl.publish import publish
 from ptacl.report.figures import ecg_paper
 from ptacl.report.stage import build_report
 from ptacl.report.tables import _mean_sd
@@ -194,3 +196,23 @@ def test_every_result_stands_beside_the_ceiling_of_the_same_inputs_quantity_and_
         assert r["ceiling"] and r["ceiling"] == best[ceiling[r["inputs"]], r["phenotype"], r["metric"], r["subgroup"]]
     known = {r["ceiling"] for r in rows}
     assert len(known) > len(ceiling)
+
+
+def test_what_may_be_shared_passes_the_check_and_the_private_page_does_not(both, tmp_path: Path) -> None:
+    results, config = both
+    build(results, config)
+    ids = [str(9_000_001 + i) for i in range(120)]
+    assert publish(results / "shareable", tmp_path / "out", ids) == []
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.*")) == sorted(
+        p.name for p in [results / "report/index.html", *(results / "tables").glob("*.csv")]
+    )
+    shutil.copy(results / "report/index.html", results / "shareable/report/index.html")
+    assert publish(results / "shareable", tmp_path / "again", ids)
+    build(results, config)
+
+
+@pytest.mark.parametrize("splits", [(70, 12, 3, 4), (20, 2, 2, 2)])
+def test_what_a_small_study_shares_passes_the_check(study, tmp_path: Path, splits: tuple[int, int, int, int]) -> None:
+    results, config = study(splits=splits)
+    build(results, config)
+    assert publish(results / "shareable", tmp_path / "out", []) == []
