@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "conda"
 STAGES = {
     "preprocess": ("synthetic", "cohort", "ecg", "cmr", "pairs"),
-    "train": ("pretrain", "finetune", "embed", "evaluate", "compare"),
+    "train": ("pretrain", "finetune", "embed", "evaluate", "compare", "package"),
     "report": ("report",),
 }
 STAGES["train_cuda"] = STAGES["train"]
