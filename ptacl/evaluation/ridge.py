@@ -24,14 +24,9 @@ def probe(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str], ro
     Alpha is chosen per target by cross-validation over people. Columns with fewer than LEAST_ROWS values predict NaN.
     """
     x = narrowed(standardised(features, rows), rows).astype(np.float64)
-    fold = _folds(subjects, rows)
     predictions = np.full(targets.shape, np.nan)
-    known = np.isfinite(targets) & rows[:, None]
-    for columns in _alike(known):
-        inside = known[:, columns[0]]
-        if inside.sum() >= LEAST_ROWS:
-            fit = _Ridge(x[inside], targets[np.ix_(inside, columns)], fold[inside])
-            predictions[:, columns] = fit.predict(x)
+    for columns, fit in _fits(x, targets, subjects, rows):
+        predictions[:, columns] = fit.predict(x)
     return predictions
 
 
@@ -54,17 +49,23 @@ def fit_heads(features: np.ndarray, targets: np.ndarray, subjects: Sequence[str]
     x = standardised(features, rows).astype(np.float64)
     basis = _row_space(x[rows])
     basis = np.eye(x.shape[1]) if basis is None else basis
-    x = x @ basis
     mean, scale = _moments(features[rows].astype(np.float64))
-    fold, known = _folds(subjects, rows), np.isfinite(targets) & rows[:, None]
     weight, intercept = np.full((len(mean), targets.shape[1]), np.nan), np.full(targets.shape[1], np.nan)
+    for columns, fit in _fits(x @ basis, targets, subjects, rows):
+        weight[:, columns] = scale[:, None] * (basis @ fit.weights)
+        intercept[columns] = fit.intercept - mean @ weight[:, columns]
+    return Heads(weight, intercept)
+
+
+def _fits(
+    x: np.ndarray, targets: np.ndarray, subjects: Sequence[str], rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, "_Ridge"]]:
+    """Ridges of prepared features float64 [n, D] on the labelled rows, by columns of targets that are known of the same rows."""
+    fold, known = _folds(subjects, rows), np.isfinite(targets) & rows[:, None]
     for columns in _alike(known):
         inside = known[:, columns[0]]
         if inside.sum() >= LEAST_ROWS:
-            fit = _Ridge(x[inside], targets[np.ix_(inside, columns)], fold[inside])
-            weight[:, columns] = scale[:, None] * (basis @ fit.weights)
-            intercept[columns] = fit.intercept - mean @ weight[:, columns]
-    return Heads(weight, intercept)
+            yield columns, _Ridge(x[inside], targets[np.ix_(inside, columns)], fold[inside])
 
 
 def choose_alphas(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:

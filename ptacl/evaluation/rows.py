@@ -39,12 +39,12 @@ class Rows:
         self.keys, self.split = list(keys), np.asarray(split, dtype=str)
         self.subjects = [s for s, _ in self.keys]
         self._cohort = read_table(subjects, kind=_SUBJECTS, version=_SUBJECTS_VERSION)
-        self._place = _places(self.keys, self._cohort, "the cohort's subjects.parquet")
+        self._place = places(self.keys, self._cohort, "the cohort's subjects.parquet")
         columns = ["subject_id", "visit", "flags", "heart_rate_bpm", "noise_ratio"]
         self._ecg = pa.concat_tables(
             [read_table(p, kind=_ECG_TABLE, version=_ECG_VERSION, columns=columns) for p in ecg_tables]
         )
-        self._ecg_place = _places(self.keys, self._ecg, "the ECG shards")
+        self._ecg_place = places(self.keys, self._ecg, "the ECG shards")
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -96,7 +96,8 @@ class Rows:
         }  # fmt: skip
 
 
-def _places(keys: Sequence[tuple[str, int]], table: pa.Table, where: str) -> list[int]:
+def places(keys: Sequence[tuple[str, int]], table: pa.Table, where: str) -> list[int]:
+    """Where each (subject, visit) stands in a table. Raises ArtifactError, with their number, where some do not."""
     found = zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True)
     place = {key: i for i, key in enumerate(found)}
     unknown = sum(k not in place for k in keys)

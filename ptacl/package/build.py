@@ -16,6 +16,7 @@ from ptacl.evaluation import tables
 from ptacl.evaluation.embed import EMBEDDINGS
 from ptacl.evaluation.embed import VERSION as EMBEDDINGS_VERSION
 from ptacl.evaluation.ridge import fit_heads
+from ptacl.evaluation.rows import places
 from ptacl.package.calibration import COVERAGE, TYPICAL, Typical, conformal_quantile, first_visits, training_range
 from ptacl.package.card import card
 from ptacl.package.files import ABOUT, CARD, KIND, VERSION, WEIGHTS
@@ -61,7 +62,7 @@ def build_package(
     calibrating = first_visits(subjects, visits, calibration)
     typical = Typical.of(features[train])
 
-    phenotypes = []
+    scores, phenotypes = _scores(sources.regression), []
     for j, name in enumerate(names):
         half = conformal_quantile(error[calibrating, j], COVERAGE)
         known = targets[train, j][np.isfinite(targets[train, j])]
@@ -71,7 +72,7 @@ def build_package(
                 "name": name, "unit": QUANTITIES[name].unit if name in QUANTITIES else "", "half_width": half,
                 "range": training_range(known),
                 "labels": {"train": told(len(known)), "calibration": told(int(np.isfinite(error[calibrating, j]).sum()))},
-                "test": {"n": told(len(tested)), "covered": _share(tested, half), **_scores(sources.regression, name)},
+                "test": {"n": told(len(tested)), "covered": _share(tested, half), **scores.get(name, {})},
             }
         )  # fmt: skip
     weights = load_weights(sources.model)
@@ -102,9 +103,7 @@ def build_package(
 def _cohort(path: Path, keys: list[tuple[str, int]], names: list[str]) -> dict[str, np.ndarray]:
     """Float64 [rows] of each phenotype that the cohort table has, NaN where unknown."""
     table = read_table(path, kind=COHORT_SUBJECTS, version=STORE_VERSIONS[COHORT_SUBJECTS])
-    found = zip(table["subject_id"].to_pylist(), table["visit"].to_pylist(), strict=True)
-    place = {key: i for i, key in enumerate(found)}
-    rows = [place[k] for k in keys]
+    rows = places(keys, table, "the cohort's subjects.parquet")
     there = [n for n in names if n in table.column_names]
     return {n: table[n].to_numpy(zero_copy_only=False).astype(np.float64)[rows] for n in there}
 
@@ -113,10 +112,12 @@ def _share(errors: np.ndarray, half: float | None) -> float | None:
     return None if half is None or not len(errors) else round(float((errors <= half).mean()), 2)
 
 
-def _scores(path: Path, phenotype: str) -> dict[str, Any]:
-    """R² and mean absolute error of the probe on the test split, with their intervals, as the evaluation found them."""
+def _scores(path: Path) -> dict[str, dict[str, Any]]:
+    """By phenotype, R² and mean absolute error of the probe on the test split with their intervals, as evaluated."""
     version = tables.VERSION[tables.REGRESSION]
-    rows = read_table(path, kind=tables.REGRESSION, version=version).to_pylist()
-    wanted = {"protocol": "probe", "inputs": "ecg", "phenotype": phenotype, "label_fraction": 1.0, "subgroup": "all"}
-    rows = [r for r in rows if all(r[k] == v for k, v in wanted.items())]
-    return {r["metric"]: [r["value"], r["lo"], r["hi"]] for r in rows if r["metric"] in ("r2", "mae")}
+    wanted = {"protocol": "probe", "inputs": "ecg", "label_fraction": 1.0, "subgroup": "all"}
+    found: dict[str, dict[str, Any]] = {}
+    for r in read_table(path, kind=tables.REGRESSION, version=version).to_pylist():
+        if r["metric"] in ("r2", "mae") and all(r[k] == v for k, v in wanted.items()):
+            found.setdefault(r["phenotype"], {})[r["metric"]] = [r["value"], r["lo"], r["hi"]]
+    return found

@@ -57,7 +57,7 @@ def build_page(study: Study, results: Path, counts: Exact) -> str:
         examples=[] if counts.shared else build_examples(study, results, settings["examples"]),
         best=words.method(names.best) if names.best else "",
         **_regression(study, names, counts),
-        **_retrieval(study, names, counts),
+        **_retrieval(study, names),
         **_maps(study, counts),
     )
 
@@ -108,7 +108,7 @@ def _regression(study: Study, names: Names, counts: Exact) -> dict[str, Any]:
     }
 
 
-def _retrieval(study: Study, names: Names, counts: Exact) -> dict[str, Any]:
+def _retrieval(study: Study, names: Names) -> dict[str, Any]:
     """What the section on retrieval shows."""
     identified = [r for r in study.retrieval if r["task"] == "identification" and r["value"] is not None]
     own = [r for r in identified if r["method"] in study.config["methods"]]

@@ -8,13 +8,13 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.figure import Figure
 
 from ptacl.evaluation.rows import EVERYBODY
 from ptacl.report import words
 from ptacl.report.figures import colour
 from ptacl.report.load import Row
+from ptacl.report.maps import phase_matrix
 
 
 def alignment_figure(shown: Mapping[str, Sequence[Row]]) -> Figure:
@@ -24,14 +24,11 @@ def alignment_figure(shown: Mapping[str, Sequence[Row]]) -> Figure:
     figure, axes = plt.subplots(len(shown), 3, figsize=(7.5, 2.3 * len(shown)), squeeze=False)
     for (m, rows), row_axes in zip(shown.items(), axes, strict=True):
         for kind, axis in zip(kinds, row_axes, strict=True):
-            cells = [r for r in rows if r["frames"] == kind]
-            if not cells:
+            matrix = phase_matrix(rows, kind)
+            if matrix is None:
                 axis.set_visible(False)
                 continue
-            k = 1 + max(r["ecg_bin"] for r in cells)
-            matrix = np.full((k, k), np.nan)
-            for r in cells:
-                matrix[r["ecg_bin"], r["cmr_bin"]] = r["cosine"]
+            k = len(matrix)
             axis.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
             axis.set(xticks=[0, k - 1], yticks=[0, k - 1], xticklabels=["R", "next R"], yticklabels=["R", "next R"])
             axis.set_title(titles[kind] if kind != "own" else f"{m}: own frames", fontsize=9)
