@@ -18,6 +18,8 @@ include: "rules/pretrain.smk"
 include: "rules/finetune.smk"
 include: "rules/embed.smk"
 include: "rules/evaluate.smk"
+include: "rules/quality.smk"
+include: "rules/gallery.smk"
 include: "rules/report.smk"
 include: "rules/package.smk"
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ptacl.check import ECG_BYTES
 from ptacl.config import finetuned_methods, needed_models, probed_methods, uses_gpu
 from ptacl.errors import ConfigError
+from ptacl.report.shown import shown_method
 from ptacl.stages import UNTRAINED, stage_settings
 
 # Core seconds of a job before its first recording: Snakemake, Python, imports.
@@ -21,6 +22,7 @@ PER_JOB_S = {"torch": 4.0, "plain": 1.5}
 SYNTHETIC_MS = {"small": 75.0, "full": 660.0}
 SYNTHETIC_BYTES = {"small": 1.9e6, "full": 25e6}
 ECG_MS, CMR_MS, FULL_CMR_MS = 11.0, 25.0, 200.0
+VIEW_BYTES = 128**2
 COHORT_MS = PAIRS_MS = 0.1
 # Of a training step beside the network's arithmetic: reading, cutting, augmenting, by row.
 STEP_MS = {"mae": 0.35, "cine_mae": 0.35, "contrastive": 1.0, "supervised": 0.6}
@@ -29,6 +31,7 @@ CORE_GFLOPS = 75.0
 # Passing a recording through a trained encoder is a third of a training step of it; embed looks at each cine twice.
 FORWARD_SHARE, EMBED_SHARE = 1 / 3, 0.6
 EVALUATE_MS, FINETUNED_MS, REFERENCES_MS, COMPARE_MS, REPORT_MS = 0.8, 0.03, 1.7, 0.04, 0.9
+GALLERY_MS, QUALITY_MS, QUALITY_BYTES = 0.3, 5.0, 18e3
 PACKAGE_MS = 0.3
 # What a GPU sustains where nobody says: a tenth of an H100's peak in bf16.
 GPU_TFLOPS = 100.0
@@ -66,7 +69,7 @@ def plan_study(config: dict[str, Any], visits: int, gpu_tflops: float = GPU_TFLO
     synthetic, per_job = config["synthetic"], PER_JOB_S["plain"]
     full = synthetic is None or synthetic["size"] == "full"
     cmr = config["cmr"]
-    cine_bytes = cmr["slices"] * cmr["frames"] * cmr["size"] ** 2
+    cine_bytes = cmr["slices"] * cmr["frames"] * cmr["size"] ** 2 + VIEW_BYTES
     stages = []
     if synthetic:
         ms, size = SYNTHETIC_MS[synthetic["size"]], SYNTHETIC_BYTES[synthetic["size"]]
@@ -101,6 +104,9 @@ def plan_study(config: dict[str, Any], visits: int, gpu_tflops: float = GPU_TFLO
         Stage.of("package_method", packed, PER_JOB_S["torch"] + pairs * PACKAGE_MS / 1000, packed * pairs * 600),
         Stage.of("evaluate_references", 1, per_job + pairs * REFERENCES_MS / 1000),
         Stage.of("compare", 1, per_job + runs * pairs * COMPARE_MS / 1000),
+        Stage.of("quality_shard", shards, per_job + in_shard * QUALITY_MS / 1000, visits * QUALITY_BYTES),
+        Stage.of("quality", 1, per_job),
+        *([Stage.of("gallery", 1, per_job + pairs * GALLERY_MS / 1000, 3e6)] if shown_method(config) else []),
         Stage.of("report", 1, per_job + pairs * REPORT_MS / 1000, 3e6),
     ]
 

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ptacl.report.shown import shown_method
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 _COMMON = ["ptacl/__init__.py", "ptacl/artifacts.py", "ptacl/errors.py"]
 _MODEL = ["ptacl/model", "ptacl/store", "ptacl/training"]
 _WITHDRAWALS = [f"ptacl/cohort/{name}.py" for name in ("__init__", "identity", "text", "withdrawals")]
 _EVALUATION = ["ptacl/evaluation", "ptacl/cohort", "ptacl/store/__init__.py", "ptacl/store/labels.py"]
+_PAGES = ["ptacl/report", "ptacl/counts.py", "ptacl/store", *_EVALUATION]
 # For people at the command line: no stage imports them.
 TOOLS = {
     "ptacl/cohort/verify.py", "ptacl/cohort/listing.py", "ptacl/cmr/inspect.py", "ptacl/ecg/inspect.py",
@@ -38,7 +41,15 @@ STAGE_SOURCES: dict[str, list[str]] = {
     "evaluate": _EVALUATION,
     "compare": _EVALUATION,
     "package": ["ptacl/package", "ptacl/counts.py", *_MODEL, *_EVALUATION],
-    "report": ["ptacl/report", "ptacl/counts.py", "ptacl/store", *_EVALUATION],
+    "gallery": _PAGES,
+    "quality": [
+        "ptacl/report",
+        "ptacl/cohort/fields.py",
+        "ptacl/store/__init__.py",
+        "ptacl/store/schema.py",
+        *_WITHDRAWALS,
+    ],
+    "report": _PAGES,
 }
 
 
@@ -84,6 +95,11 @@ def stage_settings(
         settings = _method_settings(config, stage, pretrain["methods"][method])
         if stage == "finetune":
             settings["label_fraction"] = label_fraction
+    elif stage == "gallery":
+        settings = {"method": shown_method(config), "queries": config["report"]["queries"]}
+        settings |= {"targets": config["evaluate"]["targets"]}
+    elif stage == "quality":
+        settings = {"shards": config["cohort"]["shards"]}
     elif stage == "report":
         settings = dict(config)
     else:

@@ -6,6 +6,7 @@ rule cmr_shard:
         manifest=result("cohort/{shard}.parquet"),
     output:
         tensors=result("cmr/{shard}.safetensors"),
+        views=result("cmr/{shard}_views.safetensors"),
         table=result("cmr/{shard}.parquet"),
     log:
         log_of("cmr/{shard}"),

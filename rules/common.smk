@@ -20,6 +20,7 @@ from ptacl.config import (
     warm_start,
 )
 from ptacl.errors import PtaclError
+from ptacl.report.shown import shown_method
 from ptacl.stages import UNTRAINED, stage_code, stage_settings
 
 try:
@@ -42,6 +43,7 @@ FRACTIONS = {
 }
 MODELS = needed_models(config)
 EMBEDDED = [m for m in METHODS if m in MODELS]
+SHOWN = shown_method(config)
 # What jobs that use a GPU ask for: a scheduler gives none that isn't asked for, and on one machine they take turns.
 GPUS = config["pretrain"]["gpus"] if uses_gpu(config) else 0
 TRAINING_ENVIRONMENT = f"../envs/{'train_cuda' if GPUS else 'train'}.yaml"

@@ -18,6 +18,8 @@ rule report:
             seed=SEEDS,
         ),
         scores=rules.evaluate.input,
+        # The page links to them.
+        beside=rules.quality.output + (rules.gallery.output if SHOWN else []),
     output:
         page=report(result("report/index.html"), category="Report"),
         regression=result("tables/regression_probe.csv"),

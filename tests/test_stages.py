@@ -68,14 +68,17 @@ def test_the_digest_changes_with_the_bytes_of_a_module_and_only_for_its_stage(tm
         # How a training runs decides no result.
         (("pretrain", "checkpoint_steps"), {"report"}),
         (("pretrain", "gpus"), {"report"}),
-        (("evaluate", "targets"), {"evaluate", "compare", "finetune", "package", "report"}),
+        (("evaluate", "targets"), {"evaluate", "compare", "finetune", "package", "gallery", "report"}),
         (("evaluate", "bootstraps"), {"evaluate", "compare", "report"}),
         # What is compared changes no score.
         (("evaluate", "compare"), {"compare", "report"}),
         (("evaluate", "label_fractions"), {"evaluate", "compare", "report"}),
         (("evaluate", "protocols"), {"report"}),
         (("seeds",), {"report"}),
-        (("methods",), {"report"}),
+        (("methods",), {"gallery", "report"}),  # cut to `random`, which is then what the gallery shows
+        (("report", "queries"), {"gallery", "report"}),
+        (("report", "title"), {"report"}),
+        (("cohort", "shards"), {"cohort", "pairs", "quality", "report"}),
     ],
 )
 def test_a_setting_reaches_its_stages_and_no_other(key: tuple[str, ...], stages: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""Writes the tensors and the table of one CMR shard."""
+"""Writes the tensors, the views and the table of one CMR shard."""
 
 import sys
 from pathlib import Path
@@ -13,6 +13,7 @@ with stage_log(snakemake.log[0]):
         Path(snakemake.input.manifest),
         snakemake.params.settings,
         Path(snakemake.output.tensors),
+        Path(snakemake.output.views),
         Path(snakemake.output.table),
         source=snakemake.params.settings["source"],
     )

@@ -198,30 +198,3 @@ def curves(history: Mapping[str, Sequence[Row]]) -> str:
             axis.text(0.5, 0.5, "not recorded: too few validation pairs", ha="center", transform=axis.transAxes)
     figure.tight_layout()
     return as_svg(figure, "Training curves: losses, patient and phase retrieval, frame similarity over epochs.")
-
-
-def ecg_paper(strip_mv: Any, r_peaks: Any, lead_names: Sequence[str]) -> str:
-    """Twelve leads on paper, 25 mm/s and 10 mm/mV: three rows of four leads, and lead II below with its R peaks."""
-    figure = plt.figure(figsize=(10.2, 4.6))
-    axis = figure.add_axes((0, 0, 1, 1))
-    rate, row_mv = 500, 2.2
-    order = [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
-    for r, leads in enumerate(order):
-        for c, lead in enumerate(leads):
-            part = slice(int(c * 2.5 * rate), int((c + 1) * 2.5 * rate), 2)
-            seconds = [i / rate for i in range(part.start, part.stop, 2)]
-            axis.plot(seconds, strip_mv[lead, part] - r * row_mv, color="#111111", lw=0.7)
-            axis.text(c * 2.5 + 0.05, 0.85 - r * row_mv, lead_names[lead], fontsize=8, weight="bold")
-    seconds = [i / rate for i in range(0, 5000, 2)]
-    axis.plot(seconds, strip_mv[1, ::2] - 3 * row_mv, color="#111111", lw=0.7)
-    axis.plot([p / rate for p in r_peaks], [1.2 - 3 * row_mv] * len(r_peaks), "v", color="#0072B2", ms=4)
-    axis.text(0.05, 0.85 - 3 * row_mv, "II", fontsize=8, weight="bold")
-    axis.set(xlim=(0, 10), ylim=(-3 * row_mv - 1.3, 1.5))
-    axis.set_xticks([i / 5 for i in range(51)], labels=[])
-    axis.set_yticks([i / 2 for i in range(-15, 4)], labels=[])
-    axis.grid(color="#f3c6c6", lw=0.6)
-    axis.tick_params(length=0)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    axis.set_aspect(0.4)
-    return as_svg(figure, "Twelve-lead ECG on paper, 25 mm per second and 10 mm per millivolt, with the R peaks found.")

@@ -15,12 +15,11 @@ from ptacl.errors import ArtifactError
 from ptacl.evaluation import tables as scores_of
 from ptacl.evaluation.compare import CEILINGS
 from ptacl.evaluation.rows import EVERYBODY
+from ptacl.report.shown import shown_method
 from ptacl.store.schema import VERSION
 
 Row = dict[str, Any]
 EMBEDDINGS, EMBEDDINGS_VERSION = "embeddings", 2
-# The methods that a page is about where it can show only one, in this order.
-PREFERRED = ("ptacl", "global", "mae")
 _SCORES = ("value", "lo", "hi")
 
 
@@ -99,7 +98,7 @@ def load_study(results: Path, config: Mapping[str, Any]) -> Study:
         predictions={m: [r for r in of if is_headline(r | {"subgroup": EVERYBODY})] for m, of in predictions.items()},
         differences=rows("regression/differences.parquet", "differences"),
         alignment={m: rows(f"alignment/{m}/seed{first}.parquet", "alignment") for m in methods},
-        embedding=_embedding(results, next((m for m in (*PREFERRED, *trained) if m in trained), None), first),
+        embedding=_embedding(results, shown_method(config), first),
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import yaml
 
@@ -20,27 +19,26 @@ from ptacl.report.examples import build_examples
 from ptacl.report.figures import as_svg
 from ptacl.report.flow import flow_svg
 from ptacl.report.load import Study
+from ptacl.report.pages import render
 from ptacl.report.published import PUBLISHED, SOURCE
+from ptacl.report.shown import shown_method
 from ptacl.report.study_figures import labels_figure
 
-TEMPLATES = Path(__file__).parent / "templates"
 _PACKAGES = ("torch", "numpy", "scipy", "pyarrow", "safetensors", "pydicom", "nibabel", "sleepecg", "snakemake")
 
 
 def build_page(study: Study, results: Path, counts: Exact) -> str:
     """The whole report as HTML. With counts that may be shared it shows no individual: no examples, no single points."""
     names = Names(study)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     settings = study.config["report"]
     sizes = [sum(p["split"] == s for p in study.pairs) for s in tables.SPLITS]
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         title=settings["title"],
         note=settings["note"],
         shared=counts.shared,
-        style=(TEMPLATES / "style.css").read_text(),
-        script="".join((TEMPLATES / n).read_text() for n in ("tables.js", "cine.js")),
+        scripts=("tables.js", "cine.js"),
+        gallery=shown_method(study.config) is not None,
         answers=words.answers(
             study.headline, study.retrieval, study.differences, names.methods, len(study.config["seeds"])
         ),

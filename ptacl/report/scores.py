@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from ptacl.evaluation.rows import EVERYBODY
 from ptacl.report import words
-from ptacl.report.load import PREFERRED, Row, Study
+from ptacl.report.load import Row, Study
+from ptacl.report.shown import PREFERRED
 
 # The phenotypes that stand for all where a table can't show every one.
 MAIN = ("LVEDV", "LVM", "LVEF")

@@ -15,7 +15,8 @@ from ptacl.evaluation.rows import EVERYBODY
 from ptacl.report import scores, words
 from ptacl.report.figures import forest_figure
 from ptacl.report.load import Row, Study, load_study
-from ptacl.report.page import TEMPLATES, versions
+from ptacl.report.page import versions
+from ptacl.report.pages import TEMPLATES
 from ptacl.report.study_figures import alignment_figure, labels_figure, png
 from ptacl.report.tables import SPLITS, cohort_table, direction
 

@@ -13,8 +13,8 @@ from ptacl.counts import NOT_TOLD, Exact
 from ptacl.evaluation.rows import EVERYBODY
 from ptacl.report import words
 from ptacl.report.load import Row, Study
+from ptacl.report.paper import LEADS
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 SPLITS = ("train", "val", "calibration", "test")
 
 

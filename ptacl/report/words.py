@@ -44,6 +44,9 @@ FLAGS = {
     "slice_dropped": "a slice dropped", "corrupt_file": "a damaged image", "no_timing": "no trigger times",
 }  # fmt: skip
 
+CENTRES = {
+    "planes": "long-axis planes", "ventricle": "the ventricle", "motion": "motion", "image": "the image's middle",
+}  # fmt: skip
 
 MEANS = {
     "mean_of_targets": "mean of the volumes, mass and ejection fractions",

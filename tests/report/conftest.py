@@ -1,7 +1,8 @@
 """A small results folder with plausible random numbers, written by the artifacts' contract."""
 
 import copy
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from ptacl.artifacts import write_json, write_table, write_tensors
 from ptacl.cmr import stage as cmr_stage
@@ -72,6 +74,43 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return write_study(tmp_path_factory.mktemp("both") / "results", _both)
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; skips where there is none."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine")
+    # Without these it looks for updates and names on the network.
+    quiet = ["background-networking", "component-update", "sync", "quic", "gpu"]
+    arguments = ["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a file; fails when the page logs an error or asks for anything that is not within it."""
+    trouble: list[str] = []
+    contexts = []
+
+    def open_(path: Path, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: trouble.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: trouble.append(str(e)))
+        page.on("request", lambda r: trouble.append(r.url) if not r.url.startswith(("data:", path.as_uri())) else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
 class _Writer:
     def __init__(self, results: Path, config: dict[str, Any], splits: tuple[int, ...], phenotypes: bool) -> None:
         self.results, self.config, self.rng = results, config, np.random.default_rng(3)
@@ -105,11 +144,14 @@ class _Writer:
     def embeddings(self, method: str, seed: int) -> None:
         n = len(self.ids)
         columns = {"subject_id": self.ids, "visit": pa.array([2] * n, pa.int8()), "split": self.split}
-        features = pa.array(list(self.rng.normal(size=(n, 8))), pa.list_(pa.float32()))
-        write_table(
-            self.results / f"embeddings/{method}/seed{seed}.parquet", pa.table(columns | {"ecg_feature": features}),
-            kind="embeddings", version=2, settings={},
-        )  # fmt: skip
+        vectors = pa.list_(pa.float32())
+        features = {"ecg_feature": pa.array(list(self.rng.normal(size=(n, 8))), vectors)}
+        for name in ("ecg_proj", "cmr_proj"):
+            features[name] = pa.array(
+                list(self.rng.normal(size=(n, 8))) if method in ("global", "ptacl") else [None] * n, vectors
+            )
+        write_table(self.results / f"embeddings/{method}/seed{seed}.parquet", pa.table(columns | features),
+                    kind="embeddings", version=2, settings={})  # fmt: skip
 
     def scored(self, name: str, kind: str, rows: list[dict[str, Any]]) -> None:
         scores.write_rows(self.results / name, rows, kind, {})
@@ -139,14 +181,24 @@ class _Writer:
             own = {"subject_id": self.ids[i], "visit": 2, "status": "ok", "tensor_row": self.row[i]}
             flags = ["flat_lead"] if i % 9 == 0 else []
             leads = [not flags or lead != 7 for lead in range(12)]
-            ecg.append(own | {"flags": flags, "lead_mask": leads, "phase_ok": i % 20 != 0, "r_method": "sleepecg:II"})
-            cmr.append(own | {"flags": ["slice_gap"] if i % 7 == 0 else [], "centre_method": "planes"})
+            ecg.append(own | {"flags": flags, "lead_mask": leads, "phase_ok": i % 20 != 0, "r_method": "sleepecg:II",
+                              "heart_rate_bpm": 75.0, "noise_ratio": i / 1000})  # fmt: skip
+            cmr.append(own | {"flags": ["slice_gap"] if i % 7 == 0 else [], "centre_method": "planes",
+                              "n_slices": 9, "n_frames": 50, "ed_frame": 0, "es_frame": 8})  # fmt: skip
+        for table, reason in ((ecg, "flat_leads"), (cmr, None)):  # one whose ECG is refused and whose MRI is not there
+            row = {"subject_id": str(FIRST_ID + 900 + shard), "visit": 2, "flags": []}
+            table.append(row | ({"status": "excluded", "reason": reason} if reason else {"status": "absent"}))
         self.write(f"ecg/{shard:04d}.parquet", "ecg_table", ecg_stage.SCHEMA, ecg)
         self.write(f"cmr/{shard:04d}.parquet", "cmr_table", cmr_stage.SCHEMA, cmr)
         beat = np.zeros(400, np.int16)
         beat[:11] = [0, 40, 120, 240, 120, 20, -60, -20, 0, 0, 0]
         strips = np.tile(np.resize(beat, 5000), (len(members), 12, 1))
         beats = np.zeros((len(members), 12, 600), np.int16)
+        views = {"view": self.rng.integers(0, 255, (len(members), 128, 128), np.uint8),
+                 "box": np.tile(np.float32([0.25, 0.375, 0.5]), (len(members), 1))}  # fmt: skip
+        write_tensors(
+            self.results / f"cmr/{shard:04d}_views.safetensors", views, kind="cmr_views", version=1, settings={}
+        )
         cines = self.rng.integers(0, 255, (len(members), 3, 20, 16, 16), np.uint8)
         write_tensors(self.results / f"ecg/{shard:04d}.safetensors", {"ecg": strips, "median_beat": beats},
                       kind="ecg_tensors", version=1, settings={})  # fmt: skip
@@ -158,7 +210,7 @@ class _Writer:
             {
                 "subject_id": self.ids[i], "visit": 2, "split": self.split[i], "shard": self.shard[i],
                 "ecg_row": self.row[i], "cmr_row": self.row[i], "r_peaks": list(range(3, 5000, 400)), "phase_ok": True,
-                "heart_rate_bpm": 75.0, "lead_mask": [True] * 12, "rr_ms": 800.0, "phase_0": 0.0, "ed_frame": 0,
+                "heart_rate_bpm": 75.0, "lead_mask": [True] * 12, "rr_ms": 800.0, "phase_0": 0.05 * (i % 3), "ed_frame": 0,
                 "es_frame": 8, "ecg_digest": "0", "cmr_digest": "0",
             }
             for i in range(len(self.ids))

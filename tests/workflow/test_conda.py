@@ -16,7 +16,7 @@ HERE = Path(__file__).parent / "conda"
 STAGES = {
     "preprocess": ("synthetic", "cohort", "ecg", "cmr", "pairs"),
     "train": ("pretrain", "finetune", "embed", "evaluate", "compare", "package"),
-    "report": ("report",),
+    "report": ("report", "gallery", "quality"),
 }
 STAGES["train_cuda"] = STAGES["train"]
 

@@ -29,7 +29,8 @@ def test_every_named_artifact_is_there(results: Path) -> None:
         *(f"embeddings/{m}/seed{s}.parquet" for m in ("random", "mae", "global", "ptacl") for s in (0, 1)),
         *(f"{k}/{m}/seed{s}.parquet" for k in ("regression", "retrieval", "predictions")
           for m in ("random", "mae", "global", "ptacl", "cmr") for s in (0, 1)),
-        "regression/references.parquet", "report/index.html", "tables/regression_probe.csv", "tables/retrieval.csv",
+        "regression/references.parquet", "report/index.html", "gallery/index.html", "quality/index.html", "quality/0001.html",
+        "cmr/0001_views.safetensors", "tables/regression_probe.csv", "tables/retrieval.csv",
     ]  # fmt: skip
     assert [name for name in expected if not (results / name).is_file()] == []
     assert list(results.rglob("last.ckpt")) == []

@@ -17,20 +17,22 @@ def test_running_again_does_nothing(micro) -> None:
 
 
 AFTER_SCORES = {"evaluate", "compare", "report"}
-AFTER_EMBED = {"embed_method", "evaluate_method", "package_method", *AFTER_SCORES}
+AFTER_EMBED = {"embed_method", "evaluate_method", "package_method", "gallery", *AFTER_SCORES}
+AFTER_SHARDS = {"quality_shard", "quality"}
 AFTER_PAIRS = {"pretrain_method", *AFTER_EMBED, "evaluate_references"}
 
 
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        ("cohort: {fingerprint: size}", {"cohort", "ecg_shard", "cmr_shard", "pairs", *AFTER_PAIRS}),
-        ("ecg: {corner_hz: 0.5}", {"ecg_shard", "pairs", *AFTER_PAIRS}),
+        ("cohort: {fingerprint: size}", {"cohort", "ecg_shard", "cmr_shard", "pairs", *AFTER_SHARDS, *AFTER_PAIRS}),
+        ("ecg: {corner_hz: 0.5}", {"ecg_shard", "pairs", *AFTER_SHARDS, *AFTER_PAIRS}),
         ("ecg: {scale: 1.0}", AFTER_PAIRS - {"evaluate_references"}),
-        ("cmr: {crop_mm: 150}", {"cmr_shard", "pairs", *AFTER_PAIRS}),
+        ("cmr: {crop_mm: 150}", {"cmr_shard", "pairs", *AFTER_SHARDS, *AFTER_PAIRS}),
         ("pretrain: {contrastive: {lr: 1.0e-3}}", AFTER_EMBED | {"pretrain_method"}),
         ("evaluate: {bootstraps: 300}", {"evaluate_method", "package_method", "evaluate_references", *AFTER_SCORES}),
         ("report: {title: Another title}", {"report"}),
+        ("report: {queries: 3}", {"gallery", "report"}),
         ("evaluate: {compare: [[ptacl, mae]]}", AFTER_SCORES),
         ("methods: [mae, global, ptacl]", AFTER_SCORES),
         # The reference rows learn from the shares of the labels that the seeds draw.
@@ -67,15 +69,21 @@ def test_changed_code_of_a_stage_reruns_that_stage_and_what_follows(copy_of_micr
     everything = set(study.planned("--forceall"))
     after = {
         "synthetic/timing.py": everything - {"all"},
-        "cohort/files.py": {"cohort", "ecg_shard", "cmr_shard", "pairs", *AFTER_PAIRS},
-        "ecg/clean.py": {"ecg_shard", "pairs", *AFTER_PAIRS},
-        "cmr/tensor.py": {"cmr_shard", "pairs", *AFTER_PAIRS},
+        "cohort/files.py": {"cohort", "ecg_shard", "cmr_shard", "pairs", *AFTER_SHARDS, *AFTER_PAIRS},
+        "ecg/clean.py": {"ecg_shard", "pairs", *AFTER_SHARDS, *AFTER_PAIRS},
+        "cmr/tensor.py": {"cmr_shard", "pairs", *AFTER_SHARDS, *AFTER_PAIRS},
         "store/pairs.py": {"pairs", *AFTER_PAIRS},
         "training/engine.py": AFTER_PAIRS - {"evaluate_references"},
         "evaluation/embed.py": {*AFTER_EMBED, "evaluate_references"},
-        "evaluation/ridge.py": {"evaluate_method", "package_method", "evaluate_references", *AFTER_SCORES},
+        "evaluation/ridge.py": {
+            "evaluate_method",
+            "package_method",
+            "evaluate_references",
+            "gallery",
+            *AFTER_SCORES,
+        },
         "package/build.py": {"package_method"},
-        "report/words.py": {"report"},
+        "report/words.py": {"quality_shard", "quality", "gallery", "report"},
     }
     for name, rules in after.items():
         module = study.folder / "ptacl" / name
@@ -124,7 +132,19 @@ def test_a_new_withdrawal_list_takes_its_people_out_of_every_artifact(copy_of_mi
 
 
 def test_one_stage_can_be_asked_for_by_name(micro) -> None:
-    for target in ("cohort", "ecg", "cmr", "pairs", "pretrain", "embed", "evaluate", "package", "report"):
+    for target in (
+        "cohort",
+        "ecg",
+        "cmr",
+        "pairs",
+        "pretrain",
+        "embed",
+        "evaluate",
+        "package",
+        "quality",
+        "gallery",
+        "report",
+    ):
         planned = micro.planned(target)
         assert set(planned) <= {target}, planned
     forced = micro.planned("--forcerun", "pretrain_method", "--until", "pretrain_method")

@@ -60,7 +60,7 @@ def test_the_papers_study_is_planned_for_its_27951_people(new_study: Callable, t
     assert planned == {
         "cohort": 1, "ecg_shard": 110, "cmr_shard": 110, "pairs": 1, "pretrain_method": 3 * len(trained),
         "embed_method": 3 * len(embedded), "evaluate_method": 3 * len([*embedded, "cmr"]), "evaluate_references": 1, "compare": 1,
-        "report": 1, "package_method": 3 * len(embedded),
+        "report": 1, "package_method": 3 * len(embedded), "quality_shard": 110, "quality": 1, "gallery": 1,
     }  # fmt: skip
     # The target of fine-tuning pulls in what it starts from.
     assert study.planned("finetune", "--configfile", "configs/paper.yaml", overlay)["finetune_method"] == 3 * len(
