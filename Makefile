@@ -4,7 +4,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: setup demo study test test-kill test-slurm browser lint lock
+.PHONY: setup demo study test test-kill test-slurm docs browser lint lock
 
 setup: .venv/.complete
 
@@ -32,6 +32,10 @@ test-kill: setup  ## kills a study, and a training, twenty times in succession
 test-slurm: setup  ## a study through a real SLURM, which it installs: only with PTACL_TEST_SLURM=1 or in CI
 	$(BIN)/python -m pytest tests/workflow/test_slurm.py -m slurm
 
+docs: setup  ## the site, into site/: from docs/, the docstrings and the help of the commands; needs no network
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs site
+	@echo "The site is site/index.html"
+
 browser:  ## a Chromium for the tests of the report, which skip without one: only with PTACL_TEST_BROWSER=1 or in CI
 	@command -v chromium >/dev/null || { test -n "$$CI$$PTACL_TEST_BROWSER" && apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
@@ -46,6 +50,6 @@ lint: setup
 
 lock:  ## the newest versions that pyproject.toml allows, without hashes (their digits look like participant ids)
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" setuptools -e ".[workflow,cluster,preprocess,train,report,test]"
+	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" setuptools -e ".[workflow,cluster,preprocess,train,report,test,docs]"
 	.venv-lock/bin/python -m pip freeze --all --exclude ptacl --exclude pip | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .venv-lock

@@ -23,6 +23,27 @@ CLEAN, FOUND, WRONG_CONFIG = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
+    arguments = _parser()[0].parse_args(argv)
+    try:
+        return _run(arguments)
+    except (ArtifactError, ConfigError, OSError) as e:
+        # The text of an OSError may hold a path, and that an id.
+        text = (
+            mask_ids(str(e))
+            if isinstance(e, ArtifactError | ConfigError)
+            else f"a file or folder can't be read ({type(e).__name__})"
+        )
+        print(f"ptacl {arguments.command}: {text}", file=sys.stderr)
+        return WRONG_CONFIG
+
+
+def help_of_commands() -> dict[str, str]:
+    """What `ptacl COMMAND --help` prints, by command."""
+    return {name: command.format_help() for name, command in _parser()[1].items()}
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the command line, and those of its commands."""
     parser = argparse.ArgumentParser(prog="ptacl", description=__doc__)
     parser.add_argument("--version", action="version", version=f"ptacl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -115,18 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("model", type=Path, help="a package, such as results/packages/ptacl/seed0")
         command.add_argument("files", nargs="+", metavar="FILE", help="ECG files; a folder stands for all in it")
         command.add_argument("--device", default="cpu", choices=["cpu", "cuda", "auto"], help="default: cpu")
-    arguments = parser.parse_args(argv)
-    try:
-        return _run(arguments)
-    except (ArtifactError, ConfigError, OSError) as e:
-        # The text of an OSError may hold a path, and that an id.
-        text = (
-            mask_ids(str(e))
-            if isinstance(e, ArtifactError | ConfigError)
-            else f"a file or folder can't be read ({type(e).__name__})"
-        )
-        print(f"ptacl {arguments.command}: {text}", file=sys.stderr)
-        return WRONG_CONFIG
+    return parser, dict(commands.choices)
 
 
 def _run(arguments: argparse.Namespace) -> int:
