@@ -1,6 +1,7 @@
 # Two commands do all set-up: `make demo` and `make test`. Both make .venv from the pinned lock first.
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+MARKS ?= not slurm
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
@@ -23,8 +24,8 @@ study: setup  ## the comparison of docs/study.md, which it writes anew; hours, a
 	cp results/study/report/study.md docs/study.md
 	cp results/study/report/images/study_*.png docs/images/
 
-test: setup  ## everything, the workflow included
-	$(BIN)/python -m pytest
+test: setup  ## everything, the workflow included; MARKS= also what installs and starts a SLURM
+	$(BIN)/python -m pytest -m "$(MARKS)"
 
 test-kill: setup  ## kills a study, and a training, twenty times in succession
 	PTACL_KILLS=20 $(BIN)/python -m pytest tests/workflow tests/training -k killed_at_random

@@ -31,16 +31,27 @@ autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True}
 # Pages that lie elsewhere in the repository, where links to them lead on GitHub.
 ELSEWHERE = {"../CONTRIBUTING.md": "contributing.md", "../benchmarks/RESULTS.md": "measured.md"}
+# The menu. Here, since GitHub shows the pages too, and would show its source.
+MENU = {
+    "Start": ["quickstart", "data", "ukb", "clusters", "workflow"],
+    "Results": ["report", "predict", "sharing", "study"],
+    "Method": ["method", "training", "synthetic", "tuning"],
+    "Reference": ["artifacts", "faults", "api", "commands", "measured"],
+    "Taking part": ["extending", "layout", "contributing"],
+}
 
 
 def _complete(app: object, docname: str, source: list[str]) -> None:
-    """Turns links to pages elsewhere to their copies here, and fills in the help of the commands."""
+    """Turns links to pages elsewhere to their copies here, and fills in the help of the commands and the menu."""
     text = source[0]
     for there, here in ELSEWHERE.items():
         text = text.replace(f"]({there}", f"]({here}")
     if "<!-- commands -->" in text:
         helps = (f"## ptacl {name}\n\n```text\n{said.rstrip()}\n```\n" for name, said in help_of_commands().items())
         text = text.replace("<!-- commands -->", "\n".join(helps))
+    if docname == "index":
+        for caption, pages in MENU.items():
+            text += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n"
     source[0] = text
 
 

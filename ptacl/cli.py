@@ -19,6 +19,7 @@ _FILES = (
     " reason; 2: no such model."
 )
 CLEAN, FOUND, WRONG_CONFIG = 0, 1, 2
+CLOSED = 141  # as a shell says of a program whose output nobody reads any more
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser()[0].parse_args(argv)
     try:
         return _run(arguments)
+    except BrokenPipeError:
+        # `| head` has seen enough; nothing is left to be written when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
     except (ArtifactError, ConfigError, OSError) as e:
         # The text of an OSError may hold a path, and that an id.
         text = (
@@ -130,7 +135,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "--gallery",
         type=Path,
         metavar="FILE",
-        help="also the phenotypes of the ten people nearest in a study's galleries/",
+        help="also the phenotypes of the ten people nearest in a gallery, results/galleries/{method}/seed{seed}.parquet",
     )
     for command in (embed, predict):
         command.add_argument("model", type=Path, help="a package, such as results/packages/ptacl/seed0")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ptacl.check import ECG_BYTES
 from ptacl.config import finetuned_methods, needed_models, probed_methods, uses_gpu
 from ptacl.errors import ConfigError
-from ptacl.report.shown import shown_method
+from ptacl.report.shown import LARGEST, MOST_FRAMES, shown_method
 from ptacl.stages import UNTRAINED, stage_settings
 
 # Core seconds of a job before its first recording: Snakemake, Python, imports.
@@ -32,6 +32,7 @@ CORE_GFLOPS = 75.0
 FORWARD_SHARE, EMBED_SHARE = 1 / 3, 0.6
 EVALUATE_MS, FINETUNED_MS, REFERENCES_MS, COMPARE_MS, REPORT_MS = 0.8, 0.03, 1.7, 0.04, 0.9
 GALLERY_MS, QUALITY_MS, QUALITY_BYTES = 0.3, 5.0, 18e3
+ECG_PAGE_BYTES = 1e5
 PACKAGE_MS = 0.3
 # What a GPU sustains where nobody says: a tenth of an H100's peak in bf16.
 GPU_TFLOPS = 100.0
@@ -106,9 +107,20 @@ def plan_study(config: dict[str, Any], visits: int, gpu_tflops: float = GPU_TFLO
         Stage.of("compare", 1, per_job + runs * pairs * COMPARE_MS / 1000),
         Stage.of("quality_shard", shards, per_job + in_shard * QUALITY_MS / 1000, visits * QUALITY_BYTES),
         Stage.of("quality", 1, per_job),
-        *([Stage.of("gallery", 1, per_job + pairs * GALLERY_MS / 1000, 3e6)] if shown_method(config) else []),
+        *(
+            [Stage.of("gallery", 1, per_job + pairs * GALLERY_MS / 1000, _gallery_bytes(config))]
+            if shown_method(config)
+            else []
+        ),
         Stage.of("report", 1, per_job + pairs * REPORT_MS / 1000, 3e6),
     ]
+
+
+def _gallery_bytes(config: Mapping[str, Any]) -> float:
+    """Of the page: six cines and an ECG for every query, a pixel taking about a byte, a third more in base64."""
+    cmr = config["cmr"]
+    cine = cmr["slices"] * min(cmr["frames"], MOST_FRAMES) * min(cmr["size"], LARGEST) ** 2
+    return config["report"]["queries"] * (6 * 4 / 3 * cine + ECG_PAGE_BYTES)
 
 
 class _Trainings:

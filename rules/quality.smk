@@ -1,4 +1,4 @@
-"""Stage quality: every recording as a small picture, a page for each shard, to find bad ones by eye."""
+"""Stage quality: recordings as small pictures, a page for each shard, to find bad ones by eye."""
 
 
 rule quality_shard:

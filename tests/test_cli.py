@@ -1,4 +1,4 @@
-"""`ptacl inspect`: what it prints, and its exit codes."""
+"""The command line: what it prints, and its exit codes."""
 
 import json
 import subprocess
@@ -74,3 +74,11 @@ def test_every_command_explains_itself(command: str, capsys) -> None:
         main([*command.split(), "--help"])
     assert done.value.code == 0
     assert "usage: ptacl" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """As `ptacl ... | head` ends."""
+    plan = [sys.executable, "-m", "ptacl", "plan", "--visits", "1000"]
+    process = subprocess.Popen(plan, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 141

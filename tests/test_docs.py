@@ -12,6 +12,7 @@ import yaml
 from ptacl.cli import help_of_commands
 from ptacl.config import load_config
 from ptacl.errors import UnreadableEcg
+from ptacl.plan import plan_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -76,7 +77,11 @@ def test_the_reader_that_is_explained_reads_and_refuses(tmp_path: Path) -> None:
     record = names["read_acq"](file)
     assert record.signal[0] == pytest.approx([0.1, -0.05]) and record.signal[6] == pytest.approx([1.0, 0.0])
     assert np.flatnonzero(record.present).tolist() == [0, 6] and record.rate_hz == 500
-    for odd in ("", "[]", '{"rate_hz": 0, "samples_uv": {}}', '{"rate_hz": 500, "samples_uv": 3}', "[" * 10_000):
+    large = "9" * 400
+    for odd in (
+        "", "[]", '{"rate_hz": 0, "samples_uv": {}}', '{"rate_hz": 500, "samples_uv": 3}', "[" * 10_000,
+        f'{{"rate_hz": {large}, "samples_uv": {{}}}}', f'{{"rate_hz": 500, "samples_uv": {{"I": [{large}]}}}}',
+    ):  # fmt: skip
         file.write_text(odd)
         with pytest.raises(UnreadableEcg):
             names["read_acq"](file)
@@ -88,3 +93,25 @@ def test_overlays_that_are_explained_are_valid(tmp_path: Path, overlay: str) -> 
     file.write_text(overlay)
     config = load_config([file])
     assert set(yaml.safe_load(overlay)["pretrain"]["methods"]) <= set(config["pretrain"]["methods"])
+
+
+def test_what_the_readme_says_of_costs_is_what_the_plan_says() -> None:
+    stages = plan_study(load_config([REPOSITORY / "configs/paper.yaml"]), 27951)
+    said = re.search(
+        r"the study takes (\d+) core hours, (\d+) GPU hours .*? and (\d+) GB of tensors and embeddings, in\n(\d+) jobs",
+        (REPOSITORY / "README.md").read_text(),
+    )
+    hours = [sum(s.core_s for s in stages) / 3600, sum(s.gpu_s for s in stages) / 3600]
+    found = [*hours, sum(s.disk for s in stages) / 1e9, sum(s.jobs for s in stages)]
+    assert [int(n) for n in said.groups()] == [round(x) for x in found]
+
+
+def test_places_in_the_code_that_are_named_are_there() -> None:
+    layout = (REPOSITORY / "docs/layout.md").read_text().split("```")[1]
+    parents = {"ecg", "cmr", "cohort", "synthetic", "store", "model", "training", "evaluation", "report", "package"}
+    assert all((REPOSITORY / "ptacl" / name).is_dir() for name in parents)
+    for line in filter(None, layout.splitlines()):
+        folder = REPOSITORY / ("ptacl" if line.startswith("  ") else "")
+        named = line.split("    ")[0] if line.startswith("  cli.py") else line[:22]
+        for name in filter(None, re.split(r"[,\s]+", named)):
+            assert (folder / name).exists(), name

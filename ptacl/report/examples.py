@@ -5,7 +5,6 @@ from typing import Any
 
 from ptacl.report import recordings
 from ptacl.report.load import Row, Study
-from ptacl.report.recordings import Pair
 
 
 def build_examples(study: Study, results: Path, count: int) -> list[dict[str, Any]]:
@@ -15,7 +14,7 @@ def build_examples(study: Study, results: Path, count: int) -> list[dict[str, An
     return [_example(chr(ord("A") + i), r, results, study) for i, r in enumerate(rows)]
 
 
-def _example(name: str, pair: Pair, results: Path, study: Study) -> dict[str, Any]:
+def _example(name: str, pair: Row, results: Path, study: Study) -> dict[str, Any]:
     subject = next(s for s in study.subjects if (s["subject_id"], s["visit"]) == (pair["subject_id"], pair["visit"]))
     return {
         "name": name,
@@ -25,7 +24,7 @@ def _example(name: str, pair: Pair, results: Path, study: Study) -> dict[str, An
     }
 
 
-def _facts(pair: Pair, subject: Row) -> list[tuple[str, str]]:
+def _facts(pair: Row, subject: Row) -> list[tuple[str, str]]:
     facts: list[tuple[str, Any, str]] = [
         ("heart rate at the ECG", pair["heart_rate_bpm"], "/min"), ("RR at the MRI", pair["rr_ms"], "ms"),
         *((name, subject.get(name), unit) for name, unit in (("LVEDV", "ml"), ("LVEF", "%"), ("LVM", "g"))),

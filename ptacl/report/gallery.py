@@ -12,14 +12,15 @@ from ptacl.evaluation.neighbours import normalised
 from ptacl.evaluation.retrieval import RELEVANT_SD
 from ptacl.evaluation.ridge import standardised
 from ptacl.report import recordings, words
-from ptacl.report.load import EMBEDDINGS, EMBEDDINGS_VERSION, Row
+from ptacl.report.load import EMBEDDINGS, EMBEDDINGS_VERSION
 from ptacl.report.pages import render
 from ptacl.report.pictures import Sprite
 from ptacl.report.recordings import Strip
-from ptacl.store.schema import COHORT_SUBJECTS, PAIRS, VERSION
+from ptacl.report.rows import Row, read_rows
+from ptacl.store.schema import COHORT_SUBJECTS, PAIRS
 
 FOUND = 5
-# What queries are spread over, where it is known.
+# What queries are spread over, where enough people have it.
 SPREAD_OVER = "LVEF"
 CLINICAL = ("age", "sex", "heart_rate_bpm")
 
@@ -69,8 +70,10 @@ class Searched:
 
     def __init__(self, results: Path, embeddings: Path) -> None:
         keys = ("subject_id", "visit")
-        pairs = {tuple(p[k] for k in keys): p for p in _rows(results / "pairs/pairs.parquet", PAIRS)}
-        subjects = {tuple(s[k] for k in keys): s for s in _rows(results / "cohort/subjects.parquet", COHORT_SUBJECTS)}
+        pairs = {tuple(p[k] for k in keys): p for p in read_rows(results / "pairs/pairs.parquet", PAIRS)}
+        subjects = {
+            tuple(s[k] for k in keys): s for s in read_rows(results / "cohort/subjects.parquet", COHORT_SUBJECTS)
+        }
         table = read_table(
             embeddings, kind=EMBEDDINGS, version=EMBEDDINGS_VERSION,
             columns=[*keys, "split", "ecg_feature", "ecg_proj", "cmr_proj"],
@@ -102,9 +105,9 @@ def build_gallery(results: Path, settings: Mapping[str, Any], embeddings: Path, 
     """
     of = Searched(results, embeddings)
     names = [t for t in settings["targets"] if any(s.get(t) is not None for s in of.subjects)]
-    queries = [
-        _query(of, i, chr(ord("A") + n), why, names, results) for n, (i, why) in enumerate(_chosen(of, names, settings))
-    ]
+    by = _spread_over(of, names, settings["queries"])
+    chosen = _chosen(of, by, settings["queries"])
+    queries = [_query(of, i, chr(ord("A") + n), why, names, results) for n, (i, why) in enumerate(chosen)]
     page = render(
         "gallery.html.j2",
         title="Patients retrieved for single ECGs",
@@ -113,15 +116,23 @@ def build_gallery(results: Path, settings: Mapping[str, Any], embeddings: Path, 
         people=len(of.pairs),
         aligned=of.aligned,
         method=words.method(settings["method"]),
-        found=FOUND,
+        found=min(FOUND, max(len(of.pairs) - 1, 0)),
+        by=words.label(by) if by else "",
     )
     write_bytes(out, page.encode())
 
 
-def _chosen(of: Searched, names: list[str], settings: Mapping[str, Any]) -> list[tuple[int, str]]:
-    """Rows of the queries, spread evenly over a phenotype from its lowest to its highest value, and why each is shown."""
-    n = min(settings["queries"], len(of.pairs) if len(of.pairs) > 1 else 0)
-    by = SPREAD_OVER if SPREAD_OVER in names else next(iter(names), None)
+def _spread_over(of: Searched, names: list[str], queries: int) -> str | None:
+    """The phenotype that queries are spread over: SPREAD_OVER where as many people have it, else what most have."""
+    known = {n: sum(s.get(n) is not None for s in of.subjects) for n in names}
+    if known.get(SPREAD_OVER, 0) >= queries:
+        return SPREAD_OVER
+    return max(known, key=lambda n: known[n], default=None)
+
+
+def _chosen(of: Searched, by: str | None, queries: int) -> list[tuple[int, str]]:
+    """Rows of the queries, spread evenly from the lowest value of `by` to the highest, and why each is shown."""
+    n = min(queries, len(of.pairs)) if len(of.pairs) > 1 else 0
     if by is None:
         return [(i, "by the order of the ids") for i in range(n)]
     known = sorted((s[by], i) for i, s in enumerate(of.subjects) if s.get(by) is not None)
@@ -180,8 +191,3 @@ def _text(name: str, value: float) -> str:
 
 def _matrix(column: Any, rows: Any) -> np.ndarray:
     return np.stack([np.asarray(column[i].as_py(), np.float32) for i in rows]) if len(rows) else np.zeros((0, 1))
-
-
-def _rows(path: Path, kind: str) -> list[Row]:
-    found: list[Row] = read_table(path, kind=kind, version=VERSION[kind]).to_pylist()
-    return found

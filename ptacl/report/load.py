@@ -15,10 +15,10 @@ from ptacl.errors import ArtifactError
 from ptacl.evaluation import tables as scores_of
 from ptacl.evaluation.compare import CEILINGS
 from ptacl.evaluation.rows import EVERYBODY
+from ptacl.report.rows import Row, read_rows
 from ptacl.report.shown import shown_method
 from ptacl.store.schema import VERSION
 
-Row = dict[str, Any]
 EMBEDDINGS, EMBEDDINGS_VERSION = "embeddings", 2
 _SCORES = ("value", "lo", "hi")
 
@@ -70,8 +70,7 @@ def load_study(results: Path, config: Mapping[str, Any]) -> Study:
     trained = [m for m in methods if "embedding_of" not in definitions[m]]
 
     def rows(path: str, kind: str) -> list[Row]:
-        version = VERSION.get(kind, scores_of.VERSION.get(kind, 1))
-        return read_table(results / path, kind=kind, version=version).to_pylist()
+        return read_rows(results / path, kind, VERSION.get(kind, scores_of.VERSION.get(kind, 1)))
 
     def of_methods(folder: str, names: list[str], end: str = "") -> list[Row]:
         return [r for m in names for s in seeds for r in rows(f"{folder}/{m}/seed{s}{end}.parquet", folder)]

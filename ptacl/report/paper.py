@@ -35,6 +35,7 @@ def ecg_paper(strip_mv: np.ndarray, r_peaks: Sequence[float], lead_mask: Sequenc
     parts.append(_lead(LEFT, base, strip_mv[long, ::2], long, usable[long]))
     parts += [f'<path class="pulse" d="M2 {TOP + r * ROW}v-{MM_PER_MV}h5v{MM_PER_MV}"/>' for r in range(4)]
     parts += [f'<path class="peak" d="M{LEFT + p / RATE * MM_PER_S:.1f} {HEIGHT - 4}l-1.2 2.2h2.4z"/>' for p in r_peaks]
+    parts.append(f'<text class="scale" x="2" y="5">{MM_PER_S} mm/s · {MM_PER_MV} mm/mV</text>')
     parts.append(f'<line class="playhead" x1="-5" x2="-5" y1="0" y2="{HEIGHT}"/>')
     off = [LEADS[i] for i in range(12) if not usable[i]]
     said = f"Twelve-lead ECG on paper, 25 mm per second and 10 mm per millivolt, with the {len(r_peaks)} R peaks found."

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-# Pixels per side above which a cine is thinned out for the page.
-LARGEST = 64
+from ptacl.report.shown import LARGEST, MOST_FRAMES
+
 QUALITY = 82
 
 
@@ -33,7 +33,9 @@ class Sprite:
 
 
 def sprite(cine: np.ndarray, phase_0: float = 0.0) -> Sprite:
-    """cine: uint8 [S, T, H, W]; phase_0: phase of its first frame after the R wave, 0 to 1."""
+    """cine: uint8 [S, T, H, W], evenly over one cycle; phase_0: phase of its first frame after the R wave, 0 to 1."""
+    kept = min(cine.shape[1], MOST_FRAMES)
+    cine = cine[:, np.arange(kept) * cine.shape[1] // kept]
     by = -(-cine.shape[-1] // LARGEST)
     if by > 1:
         s, t, h, w = (*cine.shape[:2], cine.shape[2] // by, cine.shape[3] // by)

@@ -1,8 +1,9 @@
-"""Stage quality: every recording of a shard as a small picture, to find bad ones by eye. Private: it shows individuals.
+"""Stage quality: a shard's usable recordings as small pictures, to find bad ones by eye, and why the others are not usable.
 
-Records are named by their shard and their row in its manifest, never by an id.
+Private: it shows individuals. Records are named by their shard and their row in its manifest, never by an id.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from ptacl.artifacts import read_table, read_tensors, write_bytes
+from ptacl.artifacts import map_tensor, read_tensors, write_bytes
 from ptacl.report import words
 from ptacl.report.pages import render
 from ptacl.report.paper import MV_PER_COUNT, ecg_small
 from ptacl.report.pictures import enlarged, jpeg
+from ptacl.report.rows import Row, read_rows
 from ptacl.store.schema import CMR_TABLE, CMR_TENSORS, CMR_VIEWS, ECG_TABLE, ECG_TENSORS, VERSION
-
-Row = dict[str, Any]
 
 # What cards are put in order by, the suspicious first: what is said, and the number of a row.
 ORDERS: dict[str, tuple[str, Callable[[Row, Row], float | None]]] = {
@@ -26,7 +27,7 @@ ORDERS: dict[str, tuple[str, Callable[[Row, Row], float | None]]] = {
     "noise": ("noise of the ECG", lambda ecg, _: ecg["noise_ratio"]),
     "drift": ("baseline drift of the ECG", lambda ecg, _: ecg["drift_uv"]),
     "limb": ("limb leads off their identities", lambda ecg, _: ecg["einthoven_uv"]),
-    "peaks": ("disagreement about R peaks", lambda ecg, _: _less(ecg["r_agreement"])),
+    "peaks": ("disagreement with the device about beats", lambda ecg, _: _disagreement(ecg)),
     "rhythm": ("irregular rhythm", lambda ecg, _: ecg["rr_irregularity"]),
     "centre": ("doubt about the heart's centre", lambda _, cmr: _less(cmr["centre_confidence"])),
 }
@@ -34,7 +35,10 @@ ORDERS: dict[str, tuple[str, Callable[[Row, Row], float | None]]] = {
 
 @dataclass(frozen=True)
 class Card:
-    """One row: pictures where there are any, else why not. orders: numbers to put cards in order by, as data attributes."""
+    """One row: pictures where there are any, else why not.
+
+    box: left and top end and side of the crop, as parts of the picture's side. orders: numbers to put cards in order by.
+    """
 
     row: int
     ecg: str
@@ -61,23 +65,17 @@ class Shard:
 
 def load_shard(results: Path, name: str) -> Shard:
     """Reads both tables of a shard. Raises ArtifactError."""
-
-    def rows(path: str, kind: str) -> list[Row]:
-        found: list[Row] = read_table(results / path, kind=kind, version=VERSION[kind]).to_pylist()
-        return found
-
-    return Shard(name, rows(f"ecg/{name}.parquet", ECG_TABLE), rows(f"cmr/{name}.parquet", CMR_TABLE))
+    ecg, cmr = results / f"ecg/{name}.parquet", results / f"cmr/{name}.parquet"
+    return Shard(name, read_rows(ecg, ECG_TABLE), read_rows(cmr, CMR_TABLE))
 
 
 def build_quality_page(results: Path, name: str, settings: Mapping[str, Any], out: Path) -> None:
     """Writes the page of one shard; settings: shards (how many there are)."""
     shard = load_shard(results, name)
-
-    def tensors(folder: str, end: str, kind: str) -> dict[str, np.ndarray]:
-        return read_tensors(results / f"{folder}/{name}{end}.safetensors", kind=kind, version=VERSION[kind])
-
-    strips = tensors("ecg", "", ECG_TENSORS)["ecg"]
-    cines, views = tensors("cmr", "", CMR_TENSORS)["cine"], tensors("cmr", "_views", CMR_VIEWS)
+    # Mapped: of a cine two frames of one slice are looked at.
+    strips = map_tensor(results / f"ecg/{name}.safetensors", "ecg", kind=ECG_TENSORS, version=VERSION[ECG_TENSORS])
+    cines = map_tensor(results / f"cmr/{name}.safetensors", "cine", kind=CMR_TENSORS, version=VERSION[CMR_TENSORS])
+    views = read_tensors(results / f"cmr/{name}_views.safetensors", kind=CMR_VIEWS, version=VERSION[CMR_VIEWS])
     cards = []
     for i, (ecg, cmr) in enumerate(shard.rows):
         strip, picture, box = "", "", (0.0, 0.0, 0.0)
@@ -105,19 +103,26 @@ def build_quality_page(results: Path, name: str, settings: Mapping[str, Any], ou
 
 
 def build_quality_index(results: Path, names: Sequence[str], out: Path) -> None:
-    """Writes the list of shards with what is in them, reasons and flags over all."""
+    """Writes the list of shards with what is in them, reasons and flags over all.
+
+    Pages of shards that are no longer there are deleted: they show people whom nobody would look for in them.
+    """
+    for page in out.parent.glob("[0-9]*.html"):
+        if page.stem not in names:
+            page.unlink()
     total: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    table = [["Shard", "Records", "Usable ECG and MRI", "Flagged", "Not usable"]]
+    table: list[list[str]] = [["Shard", "Records", "Usable ECG and MRI", "Flagged", "Not usable"]]
     for name in names:
         rows = load_shard(results, name).rows
         why = [_why(*r) for r in rows]
         flagged = sum(bool(e["flags"] or c["flags"]) for e, c in rows)
         usable = sum(not w for w in why)
-        table.append([name, *map(str, (len(rows), usable, flagged, len(rows) - usable))])
+        link = Markup('<a href="{0}.html">{0}</a>').format(name)
+        table.append([link, *map(str, (len(rows), usable, flagged, len(rows) - usable))])
         reasons.update(r for w in why for r in w)
         total.update(words.flag(f) for r in rows for half in r for f in half["flags"])
-    page = render(
+    text = render(
         "quality_index.html.j2",
         title="All recordings, to look through",
         scripts=("tables.js",),
@@ -125,7 +130,7 @@ def build_quality_index(results: Path, names: Sequence[str], out: Path) -> None:
         reasons=[[n, str(k)] for n, k in reasons.most_common()],
         flags=[[n, str(k)] for n, k in total.most_common()],
     )
-    write_bytes(out, page.encode())
+    write_bytes(out, text.encode())
 
 
 def _card(row: int, ecg: Row, cmr: Row, strip: str, picture: str, box: tuple[float, float, float]) -> Card:
@@ -137,6 +142,8 @@ def _card(row: int, ecg: Row, cmr: Row, strip: str, picture: str, box: tuple[flo
         facts.append(f"{cmr['n_slices']} slices, {cmr['n_frames']} frames")
     if cmr["centre_method"] is not None:
         facts.append(f"centre by {words.CENTRES.get(cmr['centre_method'], cmr['centre_method'])}")
+    if picture and (min(box[:2]) < 0 or max(box[:2]) + box[2] > 1):
+        facts.append("the crop reaches beyond the image")
     numbers = {k: of(ecg, cmr) for k, (_, of) in ORDERS.items()}
     orders = {k: round(v, 4) for k, v in numbers.items() if v is not None and np.isfinite(v)}
     return Card(row, strip, picture, box, _why(ecg, cmr), flags, facts, orders)
@@ -155,6 +162,14 @@ def _row_of_pictures(view: np.ndarray, cine: np.ndarray, row: Row) -> np.ndarray
     """The whole image, and what the model sees of its slice at end-diastole and end-systole: uint8 [P, 3 P]."""
     middle, size = cine[len(cine) // 2], view.shape[0]
     return np.concatenate([view, *(enlarged(middle[row[f]], size) for f in ("ed_frame", "es_frame"))], axis=1)
+
+
+def _disagreement(ecg: Row) -> float | None:
+    """How far our rate is from the device's, as a logarithm, and the share of its beats that none of ours lies at."""
+    ratio, matched = ecg["r_agreement"], ecg["beats_matched"]
+    if ratio is None and matched is None:
+        return None
+    return (abs(math.log(ratio)) if ratio else 0.0) + (1 - matched if matched is not None else 0.0)
 
 
 def _less(value: float | None) -> float | None:

@@ -1,9 +1,12 @@
-"""Which method a page is about where it can show only one."""
+"""What pages show where they cannot show all."""
 
 from collections.abc import Mapping
 from typing import Any
 
+# The method, the first of these that a study has.
 PREFERRED = ("ptacl", "global", "mae")
+# Pixels per side, and frames, above which a cine is thinned out for a page.
+LARGEST, MOST_FRAMES = 64, 25
 
 
 def shown_method(config: Mapping[str, Any]) -> str | None:

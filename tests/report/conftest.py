@@ -17,6 +17,7 @@ from ptacl.cmr import stage as cmr_stage
 from ptacl.config import finetuned_methods
 from ptacl.ecg import stage as ecg_stage
 from ptacl.evaluation import tables as scores
+from ptacl.report.stage import build_report
 from ptacl.store import pairs as store_pairs
 from ptacl.store.schema import VERSION
 
@@ -64,14 +65,19 @@ def _both(config: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="session")
 def default(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The study as the configuration in the repository has it, to read only."""
-    return write_study(tmp_path_factory.mktemp("default") / "results")
+    """The study as the configuration in the repository has it, with its report; to read only."""
+    return _reported(write_study(tmp_path_factory.mktemp("default") / "results"))
 
 
 @pytest.fixture(scope="session")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study of two seeds and both protocols, to read only."""
-    return write_study(tmp_path_factory.mktemp("both") / "results", _both)
+    """A study of two seeds and both protocols, with its report; to read only."""
+    return _reported(write_study(tmp_path_factory.mktemp("both") / "results", _both))
+
+
+def _reported(study: Study) -> Study:
+    build_report(*study)
+    return study
 
 
 @pytest.fixture(scope="session")
@@ -182,9 +188,17 @@ class _Writer:
             flags = ["flat_lead"] if i % 9 == 0 else []
             leads = [not flags or lead != 7 for lead in range(12)]
             ecg.append(own | {"flags": flags, "lead_mask": leads, "phase_ok": i % 20 != 0, "r_method": "sleepecg:II",
-                              "heart_rate_bpm": 75.0, "noise_ratio": i / 1000})  # fmt: skip
-            cmr.append(own | {"flags": ["slice_gap"] if i % 7 == 0 else [], "centre_method": "planes",
-                              "n_slices": 9, "n_frames": 50, "ed_frame": 0, "es_frame": 8})  # fmt: skip
+                              "heart_rate_bpm": 75.0, "noise_ratio": i / 1000, "drift_uv": 500 - i,
+                              "einthoven_uv": (7 * i) % 121, "r_agreement": 2 ** ((i % 7) - 3), "beats_matched": 1.0,
+                              "rr_irregularity": (11 * i) % 127})  # fmt: skip
+            cine = {
+                "n_slices": 9,
+                "n_frames": 50,
+                "ed_frame": 0,
+                "es_frame": 8,
+                "centre_confidence": (5 * i) % 101 / 101,
+            }
+            cmr.append(own | cine | {"flags": ["slice_gap"] if i % 7 == 0 else [], "centre_method": "planes"})
         for table, reason in ((ecg, "flat_leads"), (cmr, None)):  # one whose ECG is refused and whose MRI is not there
             row = {"subject_id": str(FIRST_ID + 900 + shard), "visit": 2, "flags": []}
             table.append(row | ({"status": "excluded", "reason": reason} if reason else {"status": "absent"}))
@@ -195,7 +209,7 @@ class _Writer:
         strips = np.tile(np.resize(beat, 5000), (len(members), 12, 1))
         beats = np.zeros((len(members), 12, 600), np.int16)
         views = {"view": self.rng.integers(0, 255, (len(members), 128, 128), np.uint8),
-                 "box": np.tile(np.float32([0.25, 0.375, 0.5]), (len(members), 1))}  # fmt: skip
+                 "box": np.float32([[0.25, 0.375, 0.5] if i else [0.7, -0.2, 0.6] for i in range(len(members))])}  # fmt: skip
         write_tensors(
             self.results / f"cmr/{shard:04d}_views.safetensors", views, kind="cmr_views", version=1, settings={}
         )

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ptacl.report.gallery import FOUND, Searched, _chosen, _query, build_gallery
+from ptacl.report.gallery import FOUND, Searched, _chosen, _query, _spread_over, build_gallery
 from ptacl.stages import stage_settings
 
 EMBEDDINGS = "embeddings/{}/seed0.parquet"
@@ -64,14 +64,26 @@ def test_alike_is_within_half_a_standard_deviation_of_the_training_split(default
 
 
 def test_queries_are_spread_from_the_lowest_ejection_fraction_to_the_highest(default) -> None:
-    results, config = default
+    results, _ = default
     of = Searched(results, results / EMBEDDINGS.format("ptacl"))
-    chosen = _chosen(of, ["LVEDV", "LVEF"], stage_settings(config, "gallery"))
+    chosen = _chosen(of, _spread_over(of, ["LVEDV", "LVEF"], 5), 5)
     values = [of.subjects[i]["LVEF"] for i, _ in chosen]
     everybody = sorted(s["LVEF"] for s in of.subjects)
     assert len(chosen) == 5 and values == sorted(values)
     assert (values[0], values[-1]) == (everybody[0], everybody[-1])
     assert chosen[0][1] == "LV ejection fraction, place 1 of 20 from the lowest"
+
+
+def test_where_few_have_an_ejection_fraction_queries_are_spread_over_what_most_have(default) -> None:
+    results, _ = default
+    of = Searched(results, results / EMBEDDINGS.format("ptacl"))
+    for subject in of.subjects[4:]:
+        subject["LVEF"] = None
+    for subject in of.subjects[12:]:
+        subject["LVM"] = None
+    assert _spread_over(of, ["LVEF", "LVM", "LVEDV"], 5) == "LVEDV"
+    assert _spread_over(of, ["LVEF", "LVM"], 5) == "LVM" and _spread_over(of, ["LVEF", "LVM"], 4) == "LVEF"
+    assert len(_chosen(of, "LVEDV", 5)) == 5 and _spread_over(of, [], 5) is None
 
 
 def test_the_page_names_nobody_and_says_that_it_is_private(default) -> None:
@@ -92,11 +104,12 @@ def test_few_or_no_people_make_a_page(study, splits: tuple, sections: int) -> No
     page = build(*study(splits=splits))
     assert page.count("<section") == sections
     assert ("too small" in page) == (splits[3] < 2)
+    assert ("shown are the 2 whose" in page) == (splits[3] == 3)
 
 
 def test_without_phenotypes_cines_are_shown_all_the_same(study) -> None:
     page = build(*study(phenotypes=False))
-    assert page.count('class="sprite"') == 30 and "by the order of the ids" in page
+    assert page.count('class="sprite"') == 30 and "by the order of the ids" in page and "from the lowest" not in page
 
 
 def test_a_persons_later_visit_is_not_found_for_the_first(study) -> None:

@@ -2,14 +2,16 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from ptacl.report.gallery import build_gallery
-from ptacl.report.quality import build_quality_index, build_quality_page
-from ptacl.report.stage import build_report
+from ptacl.report.quality import ORDERS, build_quality_index, build_quality_page
 from ptacl.stages import stage_settings
 
 # Inside of an A4 page with margins of 14 mm, at 96 pixels an inch.
@@ -20,7 +22,6 @@ PHONE = {"width": 375, "height": 800}
 @pytest.fixture(scope="module")
 def pages(both) -> dict[str, Path]:
     results, config = both
-    build_report(results, config)
     gallery, quality = results / "gallery/index.html", results / "quality"
     build_gallery(results, stage_settings(config, "gallery"), results / "embeddings/ptacl/seed0.parquet", gallery)
     for name in ("0000", "0001"):
@@ -173,7 +174,7 @@ def test_cines_play_together_at_the_heart_rate_and_the_line_goes_on_from_beat_to
 
 def test_a_recording_that_is_bad_is_found_by_filter_and_by_order(pages, opened) -> None:
     page = opened(pages["quality"])
-    show, order = page.locator("select[name=show]"), page.locator("select[name=order]")
+    show = page.locator("select[name=show]")
     visible = "all => all.filter(c => c.checkVisibility()).map(c => c.dataset.row)"
     cards, everybody = page.locator(".card"), page.locator(".card").count()
     assert len(cards.evaluate_all(visible)) == everybody == 61
@@ -185,21 +186,62 @@ def test_a_recording_that_is_bad_is_found_by_filter_and_by_order(pages, opened) 
     some = cards.evaluate_all(visible)
     assert 0 < len(some) < everybody and "ECG: a flat lead" in page.locator(f"#row-{some[0]}").inner_text()
     show.select_option("")
-    order.select_option("noise")
-    rows = list(map(int, cards.evaluate_all(visible)))
-    assert rows == [*range(59, -1, -1), 60]
-    order.select_option("")
     assert list(map(int, cards.evaluate_all(visible))) == list(range(61))
+
+
+@pytest.mark.parametrize("key", ORDERS)
+def test_the_suspicious_come_first_in_every_order(pages, both, opened, key: str) -> None:
+    page = opened(pages["quality"])
+    page.locator("select[name=order]").select_option(key)
+    found = list(map(int, page.locator(".card").evaluate_all("all => all.map(c => c.dataset.row)")))
+    ecg, cmr = (pq.read_table(both[0] / f"{k}/0000.parquet").to_pylist() for k in ("ecg", "cmr"))
+    doubt = {
+        "flags": lambda e, c: len(e["flags"]) + len(c["flags"]),
+        "noise": lambda e, _: e["noise_ratio"],
+        "drift": lambda e, _: e["drift_uv"],
+        "limb": lambda e, _: e["einthoven_uv"],
+        "peaks": lambda e, _: max(e["r_agreement"], 1 / e["r_agreement"]),  # half the rate is as wrong as twice
+        "rhythm": lambda e, _: e["rr_irregularity"],
+        "centre": lambda _, c: -c["centre_confidence"],
+    }[key]
+    values = [doubt(e, c) if e["status"] == "ok" or key == "flags" else -np.inf for e, c in zip(ecg, cmr, strict=True)]
+    assert [values[i] for i in found] == sorted(values, reverse=True) and len(set(values)) > 1
+    assert sorted(found) == list(range(61))
+
+
+def test_no_tag_says_an_attribute_twice(any_page: Path) -> None:
+    """A browser keeps the first and forgets the other."""
+    for tag in re.findall(r"<[a-z][^>]*>", any_page.read_text()):
+        names = re.findall(r"""\s([a-z][\w-]*)=["']""", tag)
+        assert len(names) == len(set(names)), tag[:200]
 
 
 def test_the_crop_is_drawn_where_it_was_cut(pages, opened) -> None:
     page = opened(pages["quality"], viewport={"width": 1200, "height": 900})
-    image, box = (page.locator(f"#row-0 .views {tag}").bounding_box() for tag in ("img", "i"))
+    image, box = (page.locator(f"#row-1 .views {tag}").bounding_box() for tag in ("img", "i"))
     side = image["width"] / 3
     assert image["height"] == pytest.approx(side, abs=1.5)
     assert box["x"] - image["x"] == pytest.approx(0.25 * side, abs=1.5)
     assert box["y"] - image["y"] == pytest.approx(0.375 * side, abs=1.5)
     assert (box["width"], box["height"]) == pytest.approx((side / 2, side / 2), abs=1.5)
+
+
+def test_a_crop_that_reaches_beyond_the_image_is_not_drawn_over_its_neighbour_and_is_said(pages, opened) -> None:
+    page = opened(pages["quality"], viewport={"width": 1200, "height": 900})
+    image, shown = (page.locator(f"#row-0 .views {tag}").bounding_box() for tag in ("img", "> div"))
+    assert shown["width"] == pytest.approx(image["width"] / 3, abs=0.5)
+    assert page.locator("#row-0 .views > div").evaluate("d => getComputedStyle(d).overflow") == "hidden"
+    assert "the crop reaches beyond the image" in page.locator("#row-0").inner_text()
+    assert "beyond the image" not in page.locator("#row-1").inner_text()
+
+
+def test_a_shard_of_the_list_leads_to_its_page(pages, opened) -> None:
+    page = opened(pages["quality list"])
+    page.locator('table[data-name="shards"] thead th:nth-child(2) button').click()
+    assert page.locator('table[data-name="shards"] tbody th a').first.get_attribute("href") == "0000.html"
+    with page.expect_download() as caught:
+        page.locator("a.download").first.click()
+    assert list(csv.reader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8-sig"))))[1][0] == "0000"
 
 
 def test_nothing_is_cut_off_on_paper_or_a_phone(any_page: Path, opened) -> None:
@@ -238,7 +280,9 @@ def test_without_scripts_all_is_readable(file: Path, opened) -> None:
 
 def test_the_keyboard_comes_to_the_answer_first(file: Path, opened) -> None:
     page = opened(file)
+    page.bring_to_front()
     page.keyboard.press("Tab")
+    page.wait_for_function("document.activeElement !== document.body")
     assert page.evaluate("document.activeElement.textContent") == "To the answer"
     page.keyboard.press("Enter")
-    assert page.url.endswith("#answer")
+    page.wait_for_function("location.hash === '#answer'")

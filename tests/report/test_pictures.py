@@ -35,6 +35,15 @@ def test_a_large_cine_is_thinned_out_by_means() -> None:
     assert pixels[1, 0] == pytest.approx(cine[0, 0, :3, :3].mean(), abs=0.51)
 
 
+@pytest.mark.parametrize(("frames", "kept"), [(24, 24), (25, 25), (50, 25), (53, 25)])
+def test_many_frames_are_thinned_out_evenly(frames: int, kept: int) -> None:
+    cine = np.broadcast_to(np.arange(frames, dtype=np.uint8)[None, :, None, None], (1, frames, 4, 4))
+    s = sprite(cine)
+    shown = decoded(s.png)[0][1::6, 0].astype(float)
+    assert s.frames == len(shown) == kept and shown[0] == 0
+    assert np.abs(shown / frames - np.arange(kept) / kept).max() < 1 / frames
+
+
 @pytest.mark.parametrize("picture", [sprite(np.zeros((1, 2, 8, 8), np.uint8)).png, jpeg(np.zeros((8, 24), np.uint8))])
 def test_a_picture_carries_no_metadata(picture: str) -> None:
     _, image = decoded(picture)

@@ -47,7 +47,7 @@ def test_the_list_counts_what_is_in_the_shards(default) -> None:
     results, _ = default
     build_quality_index(results, ["0000", "0001"], results / "quality/index.html")
     page = (results / "quality/index.html").read_text()
-    rows = re.findall(r"<tr><th scope=\"row\">(\d{4})</th>" + r"<td>(\d+)</td>" * 4, page)
+    rows = re.findall(r"<tr><th scope=\"row\"><a href=\"\d{4}.html\">(\d{4})</a></th>" + r"<td>(\d+)</td>" * 4, page)
     found = []
     for name in ("0000", "0001"):
         ecg, cmr = (pq.read_table(results / f"{k}/{name}.parquet").to_pylist() for k in ("ecg", "cmr"))
@@ -56,6 +56,14 @@ def test_the_list_counts_what_is_in_the_shards(default) -> None:
         found.append((name, *map(str, (len(ecg), usable, flagged, len(ecg) - usable))))
     assert rows == found
     assert re.search(r"no CMR</th><td>2</td>", page)
+
+
+def test_the_page_of_a_shard_that_is_no_longer_there_is_deleted(study) -> None:
+    results, config = study()
+    for name in ("0000", "0001"):
+        build(results, config, name)
+    build_quality_index(results, ["0000"], results / "quality/index.html")
+    assert sorted(p.name for p in (results / "quality").iterdir()) == ["0000.html", "index.html"]
 
 
 def test_a_shard_without_views_says_which_stage_is_missing(study) -> None:

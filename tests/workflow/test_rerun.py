@@ -98,7 +98,7 @@ def test_shards_made_again_with_the_same_bytes_train_nothing(copy_of_micro) -> N
     study = copy_of_micro()
     module = study.folder / "ptacl" / "ecg" / "clean.py"
     module.write_text(module.read_text() + "\n# a comment\n")
-    done = study.run()
+    done = study.run("--", "embed")
     assert done.returncode == 0, done.stdout[-4000:]
     assert done.stdout.count("Reading and cleaning the ECGs") == 2
     assert "Training" not in done.stdout

@@ -3,7 +3,7 @@
   const players = [...document.querySelectorAll(".player")].map((root) => {
     const peaks = (root.dataset.peaks || "").split(" ").filter(Boolean).map(Number);
     const player = {
-      phase: 0, beat: 0, playing: false, peaks, cycle: Number(root.dataset.cycle),
+      root, phase: 0, beat: 0, playing: false, seen: true, peaks, cycle: Number(root.dataset.cycle),
       sprites: [...root.querySelectorAll(".sprite")], line: root.querySelector(".playhead"),
       button: root.querySelector("button"), slider: root.querySelector("input[type=range]"), speed: root.querySelector("select"),
     };
@@ -26,7 +26,7 @@
 
   let last = null;
   const tick = (now) => {
-    for (const p of players.filter((p) => p.playing)) {
+    for (const p of players.filter((p) => p.playing && p.seen)) {
       p.phase += ((now - (last ?? now)) * Number(p.speed.value)) / p.cycle;
       if (p.phase >= 1) p.beat = (p.beat + Math.floor(p.phase)) % Math.max(p.peaks.length - 1, 1);
       p.phase %= 1;
@@ -42,6 +42,12 @@
     p.button.textContent = on ? "Pause" : "Play";
     if (on && idle) requestAnimationFrame(tick);
   };
+
+  // What nobody looks at stands still.
+  const watcher = new IntersectionObserver((entries) => {
+    for (const e of entries) players.find((p) => p.root === e.target).seen = e.isIntersecting;
+  });
+  for (const p of players) watcher.observe(p.root);
 
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   for (const p of players) {

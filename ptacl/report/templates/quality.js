@@ -4,7 +4,7 @@
   const show = () => {
     const flag = form.elements.show.value, order = form.elements.order.value;
     // Those without a number come last; equal ones stay in the order of their rows.
-    const place = (c) => (!order ? 0 : c.dataset[order] === undefined ? Infinity : -Number(c.dataset[order]));
+    const place = (c) => (!order ? 0 : c.getAttribute(`data-by-${order}`) === null ? Infinity : -Number(c.getAttribute(`data-by-${order}`)));
     const sorted = [...cards].sort((a, b) => (place(a) === place(b) ? a.dataset.row - b.dataset.row : place(a) - place(b)));
     list.replaceChildren(...sorted);
     for (const c of cards) c.hidden = Boolean(flag) && !c.dataset.flags.split(" ").includes(flag);
