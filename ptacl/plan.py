@@ -22,7 +22,7 @@ PER_JOB_S = {"torch": 4.0, "plain": 1.5}
 SYNTHETIC_MS = {"small": 75.0, "full": 660.0}
 SYNTHETIC_BYTES = {"small": 1.9e6, "full": 25e6}
 ECG_MS, CMR_MS, FULL_CMR_MS = 11.0, 25.0, 200.0
-VIEW_BYTES = 128**2
+VIEW_BYTES = 128**2  # ptacl.cmr.view, whose readers a plan need not load
 COHORT_MS = PAIRS_MS = 0.1
 # Of a training step beside the network's arithmetic: reading, cutting, augmenting, by row.
 STEP_MS = {"mae": 0.35, "cine_mae": 0.35, "contrastive": 1.0, "supervised": 0.6}

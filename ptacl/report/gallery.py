@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ptacl.artifacts import read_table, write_bytes
 from ptacl.evaluation.neighbours import normalised
@@ -80,20 +81,19 @@ class Searched:
         )  # fmt: skip
         split = np.array(table["split"].to_pylist())
         at = list(zip(*(table[k].to_pylist() for k in keys), strict=True))
-        seen: set[str] = set()
-        rows = []
-        for i in sorted(np.flatnonzero(split == "test").tolist(), key=lambda i: at[i]):
-            if at[i][0] not in seen:
-                seen.add(at[i][0])
-                rows.append(i)
+        # Of a person's rows the last one written here is the first visit.
+        latest_first = sorted(np.flatnonzero(split == "test").tolist(), key=lambda i: at[i], reverse=True)
+        rows = sorted({at[i][0]: i for i in latest_first}.values(), key=lambda i: at[i])
         self.pairs: list[Row] = [pairs[at[i]] for i in rows]
         self.subjects: list[Row] = [subjects[at[i]] for i in rows]
         self.train: list[Row] = [subjects[k] for k, s in zip(at, split, strict=True) if s == "train"]
         self.aligned = table["cmr_proj"].null_count == table["ecg_proj"].null_count == 0
         if self.aligned:
-            self.query, self.gallery = (_matrix(table[c], rows) for c in ("ecg_proj", "cmr_proj"))
+            self.query, self.gallery = (
+                _matrix(table[c].take(pa.array(rows, pa.int64()))) for c in ("ecg_proj", "cmr_proj")
+            )
         else:
-            feature = standardised(_matrix(table["ecg_feature"], range(len(at))), split == "train")[rows]
+            feature = standardised(_matrix(table["ecg_feature"]), split == "train")[rows]
             self.query = self.gallery = feature
         self.query, self.gallery = normalised(self.query), normalised(self.gallery)
 
@@ -189,5 +189,5 @@ def _text(name: str, value: float) -> str:
     return words.number(value, 0 if abs(value) >= 20 else 2)
 
 
-def _matrix(column: Any, rows: Any) -> np.ndarray:
-    return np.stack([np.asarray(column[i].as_py(), np.float32) for i in rows]) if len(rows) else np.zeros((0, 1))
+def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    return np.stack(column.to_numpy()) if len(column) else np.zeros((0, 1), np.float32)

@@ -134,7 +134,8 @@ def build_quality_index(results: Path, names: Sequence[str], out: Path) -> None:
 
 
 def _card(row: int, ecg: Row, cmr: Row, strip: str, picture: str, box: tuple[float, float, float]) -> Card:
-    flags = [(f"ecg-{f}", words.flag(f)) for f in ecg["flags"]] + [(f"cmr-{f}", words.flag(f)) for f in cmr["flags"]]
+    flags = [(f"ecg-{f}", f"ECG: {words.flag(f)}") for f in ecg["flags"]]
+    flags += [(f"cmr-{f}", f"MRI: {words.flag(f)}") for f in cmr["flags"]]
     facts = []
     if ecg["heart_rate_bpm"] is not None:
         facts.append(f"{ecg['heart_rate_bpm']:.0f}/min")

@@ -5,6 +5,7 @@ import pytest
 
 from ptacl.cmr.record import Slice
 from ptacl.cmr.view import PIXELS, view
+from ptacl.plan import VIEW_BYTES
 
 
 def plane(pixels: np.ndarray, spacing: tuple[float, float] = (1.5, 1.5)) -> Slice:
@@ -54,3 +55,7 @@ def test_the_frame_is_that_of_the_tensors_grid() -> None:
     seen = view(s, 7, 20, s.to_mm(32, 32), 60.0).image
     bright = np.unique(np.argwhere(seen.astype(int) > 200)[:, 1] // 2)
     assert set(bright) <= {17, 18} and len(bright) == 2
+
+
+def test_the_plan_counts_its_bytes() -> None:
+    assert VIEW_BYTES == PIXELS**2
